@@ -1,0 +1,258 @@
+"""params.yaml as a strict, frozen record, checked as a whole before any work.
+
+Only this module reads params.yaml. Its one public door is `load`.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from cnnzoo.errors import CnnzooError
+
+Activation = Literal["relu", "tanh"]
+Optimizer = Literal["sgd", "adam", "rmsprop"]
+Initializer = Literal["he_normal", "glorot_normal", "orthogonal", "RandomNormal", "TruncatedNormal"]
+Dataset = Literal["mnist5k", "mnist", "fashion_mnist", "cifar10", "svhn_cropped"]
+EngineName = Literal["auto", "native", "batched", "reference"]
+PredictorName = Literal["linear", "catboost", "dnn"]
+CollectionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    """Base of every record: strict types, no unknown keys, immutable."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Population(Section):
+    """One collection to make: how many networks of which shape, trained on which data set."""
+
+    dataset: Dataset
+    networks: Annotated[int, Field(ge=2, le=1_000_000)]
+    minibatch: Annotated[int, Field(ge=1, le=65_536)]
+    num_units: Annotated[int, Field(ge=1, le=512)] = 16
+    num_layers: Annotated[int, Field(ge=1, le=4)] = 3
+
+
+class Images(Section):
+    """Where data sets come from."""
+
+    mirrors: list[str]
+
+
+class Range(Section):
+    """A distribution of one real hyperparameter: `uniform` or `log_uniform` between two bounds, or a `choice`."""
+
+    uniform: list[float] | None = None
+    log_uniform: list[float] | None = None
+    choice: list[float] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_distribution(self) -> "Range":
+        given = [name for name in ("uniform", "log_uniform", "choice") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of `uniform`, `log_uniform`, `choice`")
+        values = getattr(self, given[0])
+        if not all(math.isfinite(value) for value in values):
+            raise ValueError("all values must be finite numbers")
+        if given == ["choice"]:
+            _check_choice(values)
+        elif len(values) != 2 or values[0] > values[1]:
+            raise ValueError(f"`{given[0]}` takes [low, high] with low <= high, got {values}")
+        elif given == ["log_uniform"] and values[0] <= 0:
+            raise ValueError(f"`log_uniform` takes positive bounds, got {values}")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest value that can be drawn."""
+        values = self.uniform or self.log_uniform or self.choice or []
+        return min(values), max(values)
+
+
+def _check_choice(values: list[Any]) -> None:
+    if not values:
+        raise ValueError("`choice` must name at least one value")
+    if len(set(values)) != len(values):
+        raise ValueError(f"`choice` names a value twice: {values}")
+
+
+class Choice(Section, Generic[T]):
+    """A categorical hyperparameter, drawn uniformly."""
+
+    choice: list[T]
+
+    @model_validator(mode="after")
+    def _is_a_choice(self) -> "Choice[T]":
+        _check_choice(self.choice)
+        return self
+
+
+class Recipes(Section):
+    """What is drawn for each network, and how long all of them train."""
+
+    learning_rate: Range
+    l2reg: Range
+    init_std: Range
+    dropout: Range
+    train_fraction: Choice[float]
+    activation: Choice[Activation]
+    optimizer: Choice[Optimizer]
+    w_init: Choice[Initializer]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    epochs_between_checkpoints: PositiveInt
+
+    @model_validator(mode="after")
+    def _has_sane_bounds(self) -> "Recipes":
+        for name, low, high in (
+            ("learning_rate", 0.0, math.inf),
+            ("l2reg", 0.0, math.inf),
+            ("init_std", 0.0, math.inf),
+            ("dropout", 0.0, 0.99),
+        ):
+            least, most = getattr(self, name).bounds
+            if least < low or most > high:
+                raise ValueError(f"`{name}` must lie in [{low}, {high}], got values from {least} to {most}")
+        if not all(0 < fraction <= 1 for fraction in self.train_fraction.choice):
+            raise ValueError(f"`train_fraction` must lie in (0, 1], got {self.train_fraction.choice}")
+        return self
+
+
+class Train(Section):
+    """How the networks are trained."""
+
+    engine: EngineName
+    cohort_size: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class Features(Section):
+    """The named inputs of the predictors."""
+
+    sets: list[str]
+
+    @model_validator(mode="after")
+    def _is_a_choice(self) -> "Features":
+        _check_choice(self.sets)
+        return self
+
+
+class Search(Section):
+    """Tuning of the predictors."""
+
+    predictors: list[PredictorName]
+    trials: PositiveInt
+    folds: Annotated[int, Field(ge=2, le=50)]
+
+    @model_validator(mode="after")
+    def _is_a_choice(self) -> "Search":
+        _check_choice(self.predictors)
+        return self
+
+
+class Evaluate(Section):
+    """Scores on the held-out half."""
+
+    bootstrap: Annotated[int, Field(ge=1, le=1_000_000)]
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Runtime(Section):
+    """What changes speed and comfort, never results."""
+
+    threads: Annotated[int, Field(ge=0, le=4096)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    resume_interval_s: Annotated[float, Field(ge=0.0)]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    datasets: list[Dataset]
+    populations: dict[CollectionName, Population]
+    images: Images
+    recipes: Recipes
+    train: Train
+    features: Features
+    search: Search
+    evaluate: Evaluate
+    runtime: Runtime
+
+    @model_validator(mode="after")
+    def _populations_have_their_datasets(self) -> "Params":
+        _check_choice(self.datasets)
+        if not self.populations:
+            raise ValueError("`populations` must define at least one collection")
+        for name, population in self.populations.items():
+            if population.dataset not in self.datasets:
+                raise ValueError(
+                    f"`populations.{name}.dataset` is {population.dataset}, which `datasets` does not list: {self.datasets}"
+                )
+        return self
+
+    def population(self, collection: str) -> Population:
+        """Return the definition of a collection; raises `CnnzooError` that names the nearest known one."""
+        if collection not in self.populations:
+            known = ", ".join(self.populations)
+            raise CnnzooError(
+                f"params.yaml: no collection `{collection}` in `populations`{_nearest(collection, self.populations)}. "
+                f"Defined: {known}."
+            )
+        return self.populations[collection]
+
+
+def load(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises `CnnzooError` that lists every fault: the key, the value got, what is allowed, the nearest valid key.
+    """
+    try:
+        data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CnnzooError(f"{path}: cannot be read ({error.strerror}); run in the root of the project") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise CnnzooError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise CnnzooError(f"{path}: expected sections such as `train:`, got {type(data).__name__}")
+    try:
+        return Params.model_validate(data)
+    except ValidationError as error:
+        faults = "\n".join(f"  - {_explain(fault)}" for fault in error.errors())
+        raise CnnzooError(f"{path} is not valid:\n{faults}") from error
+
+
+def _explain(fault: Any) -> str:
+    location = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(fault["loc"][:-1])
+        return f"`{location}`: unknown key{_nearest(fault['loc'][-1], known)}. Allowed here: {', '.join(known)}."
+    if fault["type"] == "missing":
+        return f"`{location}`: missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    got = fault.get("input")
+    shown = f", got {got!r}" if isinstance(got, str | int | float | bool | type(None)) else ""
+    return f"`{location}`: {message}{shown}" if location else message
+
+
+def _known_keys(location: Iterable[str | int]) -> list[str]:
+    """Return the keys allowed at a place in params.yaml."""
+    model: Any = Params
+    for part in location:
+        annotation = model.model_fields[part].annotation if hasattr(model, "model_fields") else get_args(model)[1]
+        model = annotation
+    return list(model.model_fields)
+
+
+def _nearest(word: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
