@@ -1,0 +1,1 @@
+"""Lies here so that pytest puts tests/ on the path: `from builders import make_shard` works in every test."""
