@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnzoo.collection import assemble
 from cnnzoo.images import ImageSet
 from cnnzoo.layout import layout_of
 from cnnzoo.recipes import Recipe, checkpoint_epochs
@@ -144,3 +145,13 @@ def make_images(train: int = 60, test: int = 40, size: int = 28, seed: int = SEE
     train_images, train_labels = part(train)
     test_images, test_labels = part(test)
     return ImageSet(train_images, train_labels, test_images, test_labels)
+
+
+def make_collection(
+    folder: Path, networks: int = 12, collection: str = COLLECTION, diverged: Mapping[int, int] | None = None
+) -> Path:
+    """Return the folder of a small collection with its split; shards and zoo lie below `folder`."""
+    recipes = make_recipes(networks)
+    shards = make_shards(folder / "checkpoints" / collection, recipes, collection, diverged)
+    assemble(shards, recipes, collection, folder / "zoo" / collection, SEED)
+    return folder / "zoo" / collection

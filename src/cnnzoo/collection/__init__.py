@@ -1,0 +1,17 @@
+"""Collections: the files of a zoo in the published format of the Small CNN Zoo. Write, check, open.
+
+A collection is a folder:
+- `weights.npy`      float32 (R, P): one row per checkpoint, the checkpoints of a network one after the other
+- `layout.csv`       where each parameter tensor lies in a row
+- `metrics.csv.gz`   row i describes row i of the weights: hyperparameters, step, accuracies, losses
+- `split.csv`        a permutation of the rows, the training half first, by network
+- `diverged.csv`     the networks that diverged and therefore have no rows
+The published archives hold the first three.
+"""
+
+from cnnzoo.collection.checker import check
+from cnnzoo.collection.format import Half, write_split
+from cnnzoo.collection.reader import Collection
+from cnnzoo.collection.writer import Assembled, assemble
+
+__all__ = ["Assembled", "Collection", "Half", "assemble", "check", "write_split"]
