@@ -7,7 +7,7 @@ Shape letters: N networks, P parameters, S steps, B images of a minibatch, M ima
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -40,6 +40,11 @@ class Cohort:
     def size(self) -> int:
         """Number of networks N."""
         return len(self.learning_rate)
+
+    def part(self, networks: slice) -> "Cohort":
+        """Return the cohort of some of the networks."""
+        per_network = ("learning_rate", "l2reg", "dropout", "dropout_keys")
+        return replace(self, **{name: getattr(self, name)[networks] for name in per_network})
 
     @property
     def layout(self) -> Layout:

@@ -1,0 +1,521 @@
+// The fast passes: 16 channels, 3 layers, a fixed image size; relu or tanh.
+//
+// Everything of a block of images stays in cache. A 3x3 convolution is a sum over 9 taps x 16 input channels of
+// (weights of 16 output channels: a vector) x (one input: a broadcast); the accumulators of many positions stay in
+// registers. The scale 1 / (1 - rate) of dropout is not applied to activations but to the next layer's weights, once
+// a minibatch, and to its gradient.
+//
+// Positions of a feature map are row * side + column; an activation is float [position][channel].
+#include <algorithm>
+#include <cmath>
+
+#include "dropout.h"
+#include "network.h"
+#include "simd.h"
+
+namespace cnnzoo {
+namespace {
+
+constexpr int taps = 9;
+constexpr int padded_classes = 16;
+constexpr int block = 8;  // images that go through the network together
+
+// Accumulators that leave room for the operands of a multiply-add.
+constexpr int most_accumulators = registers == 32 ? 24 : 13;
+
+constexpr int next_side(int side) { return (side - 3) / 2 + 1; }
+
+// Floats of one image's feature map: an even number of positions, as dropout draws for pairs of them.
+constexpr int map_size(int side) { return (side * side + 1) / 2 * 2 * channels; }
+
+// --- forward -------------------------------------------------------------------------------------------------------
+
+// Pre-activations of columns [first, first + columns) of one row of the first layer. `image` starts at input row
+// 2 * row, `out` at the row's first position.
+template <int In, int first, int columns>
+CNNZOO_INLINE void convolve_image_columns(const float* image, const float* weights, const float* bias, float* out) {
+    for (int g = 0; g < channels; g += lanes) {
+        Vec sums[columns];
+        unroll<columns>([&](auto c) CNNZOO_LAMBDA { sums[c] = load(bias + g); });
+        unroll<taps>([&](auto tap) CNNZOO_LAMBDA {
+            const Vec w = load(weights + tap * channels + g);
+            const float* x = image + tap / 3 * In + tap % 3 + 2 * first;
+            unroll<columns>([&](auto c) CNNZOO_LAMBDA { sums[c] += w * x[2 * c]; });
+        });
+        unroll<columns>([&](auto c) CNNZOO_LAMBDA { store(out + (first + c) * channels + g, sums[c]); });
+    }
+}
+
+template <int In>
+CNNZOO_INLINE void convolve_image_row(const float* image, const float* weights, const float* bias, float* out) {
+    constexpr int out_side = next_side(In);
+    constexpr int columns = registers == 32 ? out_side : (out_side + 1) / 2;
+    convolve_image_columns<In, 0, columns>(image, weights, bias, out);
+    if constexpr (columns < out_side) {
+        convolve_image_columns<In, columns, out_side - columns>(image, weights, bias, out);
+    }
+}
+
+// Pre-activations of `rows` rows of `images` images; `in` and `out` start at the first row of the first image.
+template <int In, int images, int rows>
+__attribute__((noinline)) void convolve_rows(const float* in, const float* weights, const float* bias, float* out) {
+    constexpr int out_side = next_side(In);
+    constexpr int positions = rows * out_side;
+    constexpr int count = images * positions;
+    for (int g = 0; g < channels; g += lanes) {
+        Vec sums[count];
+        unroll<count>([&](auto n) CNNZOO_LAMBDA { sums[n] = load(bias + g); });
+        const float* w = weights + g;
+        for (int tap = 0; tap < taps; ++tap) {
+            const float* x = in + (tap / 3 * In + tap % 3) * channels;
+#pragma GCC unroll 4
+            for (int c = 0; c < channels; ++c, ++x, w += channels) {
+                const Vec row = load(w);
+                unroll<count>([&](auto n) CNNZOO_LAMBDA {
+                    constexpr int image = n / positions, position = n % positions;
+                    constexpr int y = position / out_side * 2, x_offset = position % out_side * 2;
+                    sums[n] += row * x[image * map_size(In) + (y * In + x_offset) * channels];
+                });
+            }
+        }
+        unroll<count>([&](auto n) CNNZOO_LAMBDA {
+            store(out + n / positions * map_size(out_side) + n % positions * channels + g, sums[n]);
+        });
+    }
+}
+
+// Pre-activations of whole feature maps of `images` images, in groups of rows that fill the registers.
+template <int In, int images>
+CNNZOO_INLINE void convolve_maps(const float* in, const float* weights, const float* bias, float* out) {
+    constexpr int out_side = next_side(In);
+    constexpr int most_rows = std::max(1, most_accumulators / (images * out_side));
+    constexpr int passes = (out_side + most_rows - 1) / most_rows;
+    constexpr int rows = (out_side + passes - 1) / passes, last = out_side - (passes - 1) * rows;
+    for (int row = 0; row < out_side - last; row += rows) {
+        convolve_rows<In, images, rows>(in + 2 * row * In * channels, weights, bias, out + row * out_side * channels);
+    }
+    constexpr int row = out_side - last;
+    convolve_rows<In, images, last>(in + 2 * row * In * channels, weights, bias, out + row * out_side * channels);
+}
+
+// The words of one layer's dropout mask in one image, as mix() wants them.
+struct Words16 {
+    std::uint32_t start;  // first counter * weyl + first key word
+    std::uint32_t key;
+    std::uint32_t threshold;  // << 16
+};
+
+template <Activation activation>
+CNNZOO_INLINE Vec activate(Vec x) {
+    if constexpr (activation == Activation::relu) return Vec{} > x ? Vec{} : x;
+    // tanh is never -0: that marks what was dropped, see `gradient_before`.
+    return tanh(x) + 0.0f;
+}
+
+// Applies activation and dropout in place to position pairs [first, last).
+template <Activation activation, bool dropout>
+CNNZOO_INLINE void activate_pairs(float* map, int first, int last, const Words16& words) {
+    const Vec dropped = splat(activation == Activation::relu ? 0.0f : -0.0f);
+    for (int pair = first; pair < last; ++pair) {
+        for (int g = 0; g < channels; g += lanes) {
+            float* at = map + pair * 2 * channels + g;
+            Vec one = activate<activation>(load(at)), two = activate<activation>(load(at + channels));
+            if constexpr (dropout) {
+                const std::uint32_t start = words.start + static_cast<std::uint32_t>(pair * channels + g) * weyl;
+                const Words drawn = mix(lane_numbers() * weyl + start, words.key);
+                one = (drawn << 16) >= splat(words.threshold) ? one : dropped;
+                two = drawn >= splat(words.threshold) ? two : dropped;
+            }
+            store(at, one);
+            store(at + channels, two);
+        }
+    }
+}
+
+// --- backward ------------------------------------------------------------------------------------------------------
+
+// Gradient before activation and dropout, from the gradient after them and the activation `after` itself.
+template <Activation activation>
+CNNZOO_INLINE Vec gradient_before(Vec after, Vec gradient) {
+    if constexpr (activation == Activation::relu) return after <= Vec{} ? Vec{} : gradient;
+    const Ints dropped = (Words)after == splat(0x80000000u);
+    return dropped ? Vec{} : gradient * (1.0f - after * after);
+}
+
+// Adds to the kernel's gradient (9, 16, 16) what `images` images contribute: input map x gradient of pre-activations.
+template <int In>
+__attribute__((noinline)) void add_kernel_gradient(const float* in, const float* deltas, int images, float* gradient) {
+    constexpr int out_side = next_side(In);
+    constexpr int inputs = registers == 32 ? channels : channels / 2;  // input channels at a time
+    for (int tap = 0; tap < taps; ++tap) {
+        for (int g = 0; g < channels; g += lanes) {
+            for (int first = 0; first < channels; first += inputs) {
+                Vec sums[inputs];
+                unroll<inputs>([&](auto c) CNNZOO_LAMBDA { sums[c] = Vec{}; });
+                for (int image = 0; image < images; ++image) {
+                    const float* delta = deltas + image * map_size(out_side) + g;
+                    const float* corner = in + image * map_size(In) + (tap / 3 * In + tap % 3) * channels + first;
+                    for (int row = 0; row < out_side; ++row) {
+                        const float* x = corner + 2 * row * In * channels;
+                        for (int column = 0; column < out_side; ++column, delta += channels, x += 2 * channels) {
+                            const Vec d = load(delta);
+                            unroll<inputs>([&](auto c) CNNZOO_LAMBDA { sums[c] += d * x[c]; });
+                        }
+                    }
+                }
+                float* to = gradient + (tap * channels + first) * channels + g;
+                unroll<inputs>([&](auto c) CNNZOO_LAMBDA {
+                    store(to + c * channels, load(to + c * channels) + sums[c]);
+                });
+            }
+        }
+    }
+}
+
+// The same for the first layer, whose input is one image, and for its bias.
+template <int In>
+__attribute__((noinline)) void add_image_gradient(const float* image, const float* deltas, float* kernel, float* bias) {
+    constexpr int out_side = next_side(In);
+    for (int g = 0; g < channels; g += lanes) {
+        Vec sums[taps], sum = load(bias + g);
+        unroll<taps>([&](auto tap) CNNZOO_LAMBDA { sums[tap] = load(kernel + tap * channels + g); });
+        const float* delta = deltas + g;
+        for (int row = 0; row < out_side; ++row) {
+            const float* x = image + 2 * row * In;
+            unroll<out_side>([&](auto column) CNNZOO_LAMBDA {
+                const Vec d = load(delta + column * channels);
+                sum += d;
+                unroll<taps>([&](auto tap) CNNZOO_LAMBDA { sums[tap] += d * x[tap / 3 * In + tap % 3 + 2 * column]; });
+            });
+            delta += out_side * channels;
+        }
+        unroll<taps>([&](auto tap) CNNZOO_LAMBDA { store(kernel + tap * channels + g, sums[tap]); });
+        store(bias + g, sum);
+    }
+}
+
+// Adds the sum over positions to a bias's gradient.
+inline void add_bias_gradient(const float* deltas, int positions, float* bias) {
+    for (int g = 0; g < channels; g += lanes) {
+        Vec sum = load(bias + g);
+        for (int position = 0; position < positions; ++position) sum += load(deltas + position * channels + g);
+        store(bias + g, sum);
+    }
+}
+
+// One row of the gradient before activation of a convolution's input, for `images` images. An input row lies under
+// one kernel row (odd) or two (even, less at the border). `transposed` is the kernel as (9, out, in).
+template <Activation activation, int In, int images>
+CNNZOO_INLINE void input_gradient_row(const float* deltas, const float* transposed, int row, const float* in,
+                                      float* in_deltas) {
+    constexpr int out_side = next_side(In);
+    constexpr int width = 2 * out_side + 1;  // an even input has one more column, which no output sees
+    constexpr int count = images * width;
+    const int top = row % 2 ? 1 : (row / 2 < out_side ? 0 : 2), bottom = row % 2 ? 1 : (row ? 2 : 0);
+    for (int g = 0; g < channels; g += lanes) {
+        Vec sums[count];
+        unroll<count>([&](auto n) CNNZOO_LAMBDA { sums[n] = Vec{}; });
+        for (int ky = top; ky <= bottom; ky += 2) {
+            const float* d = deltas + (row - ky) / 2 * out_side * channels;
+            const float* w = transposed + ky * 3 * channels * channels + g;
+#pragma GCC unroll 2
+            for (int c = 0; c < channels; ++c, ++d, w += channels) {
+                const Vec weights[3] = {load(w), load(w + channels * channels), load(w + 2 * channels * channels)};
+                unroll<images * out_side>([&](auto n) CNNZOO_LAMBDA {
+                    constexpr int image = n / out_side, column = n % out_side;
+                    const Vec delta = splat(d[image * map_size(out_side) + column * channels]);
+                    sums[image * width + 2 * column] += weights[0] * delta;
+                    sums[image * width + 2 * column + 1] += weights[1] * delta;
+                    sums[image * width + 2 * column + 2] += weights[2] * delta;
+                });
+            }
+        }
+        unroll<count>([&](auto n) CNNZOO_LAMBDA {
+            constexpr int at = n / width * map_size(In) + n % width * channels;
+            const int offset = at + row * In * channels + g;
+            store(in_deltas + offset, gradient_before<activation>(load(in + offset), sums[n]));
+        });
+    }
+}
+
+// Gradient before activation of a convolution's input maps (whose unseen last row and column stay as they are: zero).
+template <Activation activation, int In, int images>
+__attribute__((noinline)) void input_gradient(const float* deltas, const float* transposed, const float* in,
+                                              float* in_deltas) {
+    for (int row = 0; row <= 2 * next_side(In); ++row) {
+        input_gradient_row<activation, In, images>(deltas, transposed, row, in, in_deltas);
+    }
+}
+
+// --- the network -----------------------------------------------------------------------------------------------------
+
+// Calls f.operator()<n>(first image) for groups of n images, then one by one for what remains.
+template <int n, class F>
+CNNZOO_INLINE void in_groups(int images, F&& f) {
+    int image = 0;
+    for (; image + n <= images; image += n) f(std::integral_constant<int, n>{}, image);
+    if constexpr (n > 1) {
+        for (; image < images; ++image) f(std::integral_constant<int, 1>{}, image);
+    }
+}
+
+// Where the variables of a layer start in a row of weights.
+constexpr int kernel_size = taps * channels * channels;
+constexpr int bias_1 = 0, kernel_1 = bias_1 + channels;
+constexpr int bias_2 = kernel_1 + taps * channels, kernel_2 = bias_2 + channels;
+constexpr int bias_3 = kernel_2 + kernel_size, kernel_3 = bias_3 + channels;
+constexpr int bias_4 = kernel_3 + kernel_size;
+
+template <int side, Activation activation>
+class FixedPasses final : public Passes {
+    static constexpr int side_1 = next_side(side), side_2 = next_side(side_1), side_3 = next_side(side_2);
+    static constexpr int positions_1 = side_1 * side_1, positions_2 = side_2 * side_2, positions_3 = side_3 * side_3;
+    static constexpr int pairs_1 = (positions_1 + 1) / 2, pairs_2 = (positions_2 + 1) / 2,
+                         pairs_3 = (positions_3 + 1) / 2;
+    static constexpr std::uint32_t image_words = (pairs_1 + pairs_2 + pairs_3) * channels;
+
+    // Images at a time in the third layer, whose maps are small.
+    static constexpr int forward_group = std::max(1, most_accumulators / positions_3);
+    static constexpr int backward_group = std::max(1, most_accumulators / (2 * side_3 + 1));
+
+    const int classes;
+
+    // Weights as the passes want them: dropout's scale inside, transposed for the way back.
+    alignas(64) float weights_2[kernel_size];
+    alignas(64) float weights_3[kernel_size];
+    alignas(64) float transposed_2[kernel_size];
+    alignas(64) float transposed_3[kernel_size];
+    alignas(64) float bias_dense[padded_classes];
+    alignas(64) float dense[channels * padded_classes];
+    alignas(64) float dense_transposed[padded_classes * channels];
+
+    // Activations and gradients of a block of images.
+    alignas(64) float map_1[block * map_size(side_1)] = {};
+    alignas(64) float map_2[block * map_size(side_2)] = {};
+    alignas(64) float map_3[block * map_size(side_3)] = {};
+    alignas(64) float delta_1[map_size(side_1)] = {};
+    alignas(64) float delta_2[block * map_size(side_2)] = {};
+    alignas(64) float delta_3[block * map_size(side_3)] = {};
+    alignas(64) float pooled[block * channels];  // sums over positions
+    alignas(64) float scores[block * padded_classes];  // logits, then their gradient
+
+    // Sums over the minibatch, in the layout of a row of weights up to the dense layer, which is padded.
+    alignas(64) float sums[bias_4 + padded_classes + channels * padded_classes];
+
+    float* sums_bias_dense() { return sums + bias_4; }
+    float* sums_dense() { return sums + bias_4 + padded_classes; }
+
+    void prepare(const float* weights, float scale) {
+        for (int i = 0; i < kernel_size; ++i) weights_2[i] = weights[kernel_2 + i] * scale;
+        for (int i = 0; i < kernel_size; ++i) weights_3[i] = weights[kernel_3 + i] * scale;
+        const float* kernel_4 = weights + bias_4 + classes;
+        for (int k = 0; k < padded_classes; ++k) {
+            bias_dense[k] = k < classes ? weights[bias_4 + k] : 0.0f;
+            for (int c = 0; c < channels; ++c) {
+                const float w = k < classes ? kernel_4[c * classes + k] * (scale / positions_3) : 0.0f;
+                dense[c * padded_classes + k] = dense_transposed[k * channels + c] = w;
+            }
+        }
+    }
+
+    void prepare_backward() {
+        for (int tap = 0; tap < taps; ++tap) {
+            for (int out = 0; out < channels; ++out) {
+                for (int in = 0; in < channels; ++in) {
+                    const int to = (tap * channels + out) * channels + in, from = (tap * channels + in) * channels + out;
+                    transposed_2[to] = weights_2[from];
+                    transposed_3[to] = weights_3[from];
+                }
+            }
+        }
+        std::fill(std::begin(sums), std::end(sums), 0.0f);
+    }
+
+    // Activations of one image in layers 1 and 2. `image_number` counts within the minibatch.
+    template <bool dropout>
+    void forward_image(const float* weights, const float* image, int slot, std::uint32_t image_number,
+                       const Dropout& drop) {
+        const std::uint32_t start = image_number * image_words * weyl + drop.key[0];
+        const std::uint32_t threshold = drop.threshold << 16;
+        float* one = map_1 + slot * map_size(side_1);
+        float* two = map_2 + slot * map_size(side_2);
+        const Words16 words_1{start, drop.key[1], threshold};
+        int pair = 0;
+        for (int row = 0; row < side_1; ++row) {
+            convolve_image_row<side>(image + 2 * row * side, weights + kernel_1, weights + bias_1,
+                                     one + row * side_1 * channels);
+            const int done = row + 1 < side_1 ? (row + 1) * side_1 / 2 : pairs_1;
+            activate_pairs<activation, dropout>(one, pair, done, words_1);
+            pair = done;
+        }
+        convolve_maps<side_1, 1>(one, weights_2, weights + bias_2, two);
+        const Words16 words_2{start + pairs_1 * channels * weyl, drop.key[1], threshold};
+        activate_pairs<activation, dropout>(two, 0, pairs_2, words_2);
+    }
+
+    // Everything of `images` images, up to the logits.
+    template <bool dropout>
+    void forward(const float* weights, const float* const* inputs, int images, std::uint32_t first_number,
+                 const Dropout& drop) {
+        for (int i = 0; i < images; ++i) forward_image<dropout>(weights, inputs[i], i, first_number + i, drop);
+        in_groups<forward_group>(images, [&](auto n, int i) {
+            convolve_maps<side_2, n>(map_2 + i * map_size(side_2), weights_3, weights + bias_3,
+                                     map_3 + i * map_size(side_3));
+        });
+        for (int i = 0; i < images; ++i) {
+            const std::uint32_t start = ((first_number + i) * image_words + (pairs_1 + pairs_2) * channels) * weyl;
+            float* map = map_3 + i * map_size(side_3);
+            activate_pairs<activation, dropout>(map, 0, pairs_3,
+                                                {start + drop.key[0], drop.key[1], drop.threshold << 16});
+            pool_and_score(map, i);
+        }
+    }
+
+    void pool_and_score(const float* map, int slot) {
+        float* pool = pooled + slot * channels;
+        for (int g = 0; g < channels; g += lanes) {
+            Vec sum = load(map + g);
+            for (int position = 1; position < positions_3; ++position) sum += load(map + position * channels + g);
+            store(pool + g, sum);
+        }
+        for (int g = 0; g < padded_classes; g += lanes) {
+            Vec sum[4] = {load(bias_dense + g)};
+            unroll<channels>([&](auto c) CNNZOO_LAMBDA { sum[c % 4] += load(dense + c * padded_classes + g) * pool[c]; });
+            store(scores + slot * padded_classes + g, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+        }
+    }
+
+    // Replaces logits by the gradient of the mean cross-entropy.
+    void differentiate_loss(int slot, int label, float share) {
+        float* score = scores + slot * padded_classes;
+        float highest = score[0];
+        for (int k = 1; k < classes; ++k) highest = std::max(highest, score[k]);
+        for (int g = 0; g < padded_classes; g += lanes) store(score + g, exp_nonpositive(load(score + g) - highest));
+        float total = 0.0f;
+        for (int k = 0; k < classes; ++k) total += score[k];
+        const float factor = share / total;
+        for (int k = 0; k < padded_classes; ++k) score[k] = k < classes ? score[k] * factor : 0.0f;
+        score[label] -= share;
+    }
+
+    void backward_dense(int slot) {
+        const float* pool = pooled + slot * channels;
+        const float* score = scores + slot * padded_classes;
+        for (int g = 0; g < padded_classes; g += lanes) {
+            const Vec d = load(score + g);
+            store(sums_bias_dense() + g, load(sums_bias_dense() + g) + d);
+            for (int c = 0; c < channels; ++c) {
+                float* sum = sums_dense() + c * padded_classes + g;
+                store(sum, load(sum) + d * pool[c]);
+            }
+        }
+        for (int g = 0; g < channels; g += lanes) {
+            Vec back = Vec{};
+            for (int k = 0; k < classes; ++k) back += load(dense_transposed + k * channels + g) * score[k];
+            for (int position = 0; position < positions_3; ++position) {
+                const int at = slot * map_size(side_3) + position * channels + g;
+                store(delta_3 + at, gradient_before<activation>(load(map_3 + at), back));
+            }
+        }
+    }
+
+    void backward(const float* const* inputs, int images) {
+        for (int i = 0; i < images; ++i) backward_dense(i);
+        for (int i = 0; i < images; ++i) {
+            add_bias_gradient(delta_3 + i * map_size(side_3), positions_3, sums + bias_3);
+        }
+        add_kernel_gradient<side_2>(map_2, delta_3, images, sums + kernel_3);
+        in_groups<backward_group>(images, [&](auto n, int i) {
+            const int two = i * map_size(side_2), three = i * map_size(side_3);
+            input_gradient<activation, side_2, n>(delta_3 + three, transposed_3, map_2 + two, delta_2 + two);
+        });
+        for (int i = 0; i < images; ++i) {
+            add_bias_gradient(delta_2 + i * map_size(side_2), positions_2, sums + bias_2);
+        }
+        add_kernel_gradient<side_1>(map_1, delta_2, images, sums + kernel_2);
+        for (int i = 0; i < images; ++i) {
+            input_gradient<activation, side_1, 1>(delta_2 + i * map_size(side_2), transposed_2,
+                                                  map_1 + i * map_size(side_1), delta_1);
+            add_image_gradient<side>(inputs[i], delta_1, sums + kernel_1, sums + bias_1);
+        }
+    }
+
+    // The gradient as a row: dropout's scale, which the passes left out, and the L2 term.
+    void finish(const float* weights, float l2reg, float scale, float* gradient) {
+        const auto add_kernel = [&](int start, int size, float factor) {
+            for (int i = start; i < start + size; ++i) gradient[i] = sums[i] * factor + 2.0f * l2reg * weights[i];
+        };
+        for (int bias : {bias_1, bias_2, bias_3}) std::copy_n(sums + bias, channels, gradient + bias);
+        add_kernel(kernel_1, taps * channels, 1.0f);
+        add_kernel(kernel_2, kernel_size, scale);
+        add_kernel(kernel_3, kernel_size, scale);
+        std::copy_n(sums_bias_dense(), classes, gradient + bias_4);
+        const int kernel_4 = bias_4 + classes;
+        for (int c = 0; c < channels; ++c) {
+            for (int k = 0; k < classes; ++k) {
+                const int i = kernel_4 + c * classes + k;
+                gradient[i] = sums_dense()[c * padded_classes + k] * (scale / positions_3) + 2.0f * l2reg * weights[i];
+            }
+        }
+    }
+
+    static void gather(const Batch& batch, int first, int images, const float** inputs) {
+        constexpr int pixels = side * side;
+        for (int i = 0; i < images; ++i) inputs[i] = batch.images + batch.indices[first + i] * pixels;
+    }
+
+    template <bool dropout>
+    void accumulate(const float* weights, const Dropout& drop, const Batch& batch) {
+        const float share = 1.0f / static_cast<float>(batch.size);
+        const float* inputs[block];
+        for (int first = 0; first < batch.size; first += block) {
+            const int images = std::min(block, batch.size - first);
+            gather(batch, first, images, inputs);
+            forward<dropout>(weights, inputs, images, static_cast<std::uint32_t>(first), drop);
+            for (int i = 0; i < images; ++i) differentiate_loss(i, batch.labels[batch.indices[first + i]], share);
+            backward(inputs, images);
+        }
+    }
+
+  public:
+    explicit FixedPasses(int classes) : classes(classes) {}
+
+    void gradient(const float* weights, float l2reg, const Dropout& drop, const Batch& batch, float* gradient) override {
+        prepare(weights, drop.scale);
+        prepare_backward();
+        drop.threshold ? accumulate<true>(weights, drop, batch) : accumulate<false>(weights, drop, batch);
+        finish(weights, l2reg, drop.scale, gradient);
+    }
+
+    void logits(const float* weights, const Batch& batch, float* logits) override {
+        prepare(weights, 1.0f);
+        const float* inputs[block];
+        for (int first = 0; first < batch.size; first += block) {
+            const int images = std::min(block, batch.size - first);
+            gather(batch, first, images, inputs);
+            forward<false>(weights, inputs, images, 0, {});
+            for (int i = 0; i < images; ++i) {
+                std::copy_n(scores + i * padded_classes, classes, logits + (first + i) * classes);
+            }
+        }
+    }
+};
+
+template <int side>
+std::unique_ptr<Passes> passes_of_side(const Architecture& architecture) {
+    if (architecture.activation == Activation::relu) {
+        return std::make_unique<FixedPasses<side, Activation::relu>>(architecture.classes);
+    }
+    return std::make_unique<FixedPasses<side, Activation::tanh>>(architecture.classes);
+}
+
+}  // namespace
+
+std::unique_ptr<Passes> fixed_passes(const Architecture& architecture) {
+    if (architecture.units != channels || architecture.layers != 3 || architecture.classes > padded_classes) return nullptr;
+    if (architecture.image_size == 28) return passes_of_side<28>(architecture);
+    if (architecture.image_size == 32) return passes_of_side<32>(architecture);
+    return nullptr;
+}
+
+}  // namespace cnnzoo
