@@ -34,7 +34,8 @@ class ImageSet:
             _check_part(part, images, labels)
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise CnnzooError(
-                f"training images are {self.train_images.shape[1:]}, test images {self.test_images.shape[1:]}: they must agree"
+                f"training and test images must have one shape, "
+                f"got {self.train_images.shape[1:]} and {self.test_images.shape[1:]}"
             )
 
     @property
@@ -49,7 +50,7 @@ class ImageSet:
         for name in ARRAYS:
             array = getattr(self, name)
             digest.update(f"{name}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
@@ -70,10 +71,17 @@ class ImageSet:
 
 
 def _check_part(part: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] not in (1, 3):
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[1] != images.shape[2]
+        or images.shape[3] not in (1, 3)
+    ):
         raise CnnzooError(f"{part} images must be uint8 (B, H, H, 1 or 3), got {images.dtype} {images.shape}")
     if labels.dtype != np.uint8 or labels.shape != images.shape[:1] or not len(labels):
-        raise CnnzooError(f"{part} labels must be uint8 ({len(images)},) and not empty, got {labels.dtype} {labels.shape}")
+        raise CnnzooError(
+            f"{part} labels must be uint8 ({len(images)},) and not empty, got {labels.dtype} {labels.shape}"
+        )
     if labels.max() >= NUM_CLASSES:
         raise CnnzooError(f"{part} labels must be below {NUM_CLASSES}, got {labels.max()}")
 
@@ -81,4 +89,8 @@ def _check_part(part: str, images: NDArray[np.uint8], labels: NDArray[np.uint8])
 def network_input(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return what the networks see: (B, H, W, C) uint8 -> float32 (B, H, W), scaled to [-1, 1], mean over colours."""
     scale = (np.arange(256, dtype=np.float32) / np.float32(255)) * np.float32(2) - np.float32(1)
-    return scale[images].mean(axis=-1, dtype=np.float32)
+    channels = images.shape[-1]
+    total = scale[images[..., 0]]  # (B, H, W): one channel at a time, for colour images in float32 are large
+    for channel in range(1, channels):
+        total += scale[images[..., channel]]
+    return total / np.float32(channels)

@@ -1,0 +1,87 @@
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnzoo.errors import CnnzooError
+from cnnzoo.images import ImageSet, network_input
+
+RNG = np.random.default_rng(3)
+
+
+def image_set(channels: int = 3, **changes: np.ndarray) -> ImageSet:
+    arrays = {
+        "train_images": RNG.integers(0, 256, (6, 8, 8, channels), dtype=np.uint8),
+        "train_labels": np.arange(6, dtype=np.uint8),
+        "test_images": RNG.integers(0, 256, (4, 8, 8, channels), dtype=np.uint8),
+        "test_labels": np.arange(4, dtype=np.uint8),
+    }
+    return ImageSet(**(arrays | changes))
+
+
+def test_a_saved_set_comes_back_whole(tmp_path: Path) -> None:
+    images = image_set()
+    images.save(tmp_path / "a.npz")
+    assert ImageSet.load(tmp_path / "a.npz").digest == images.digest
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = image_set()
+    images.save(tmp_path / "a.npz")
+    monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
+    images.save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["train_images", "train_labels", "test_images", "test_labels"])
+def test_any_changed_value_changes_the_digest(name: str) -> None:
+    images = image_set()
+    before = images.digest
+    arrays = {key: getattr(images, key).copy() for key in vars(images) if key != "digest"}
+    arrays[name].flat[-1] ^= 1
+    assert ImageSet(**arrays).digest != before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": np.zeros((6, 8, 8, 3), np.float32)}, "train images must be uint8"),
+        ({"test_images": np.zeros((4, 8, 9, 3), np.uint8)}, "test images must be uint8"),
+        ({"test_images": np.zeros((4, 8, 8, 2), np.uint8)}, "test images must be uint8"),
+        ({"test_images": np.zeros((4, 8, 8, 1), np.uint8)}, "must have one shape"),
+        ({"train_labels": np.zeros(5, np.uint8)}, "train labels must be uint8"),
+        ({"train_labels": np.zeros(6, np.int64)}, "train labels must be uint8"),
+        ({"test_labels": np.full(4, 10, np.uint8)}, "test labels must be below 10, got 10"),
+        ({"test_images": np.zeros((0, 8, 8, 3), np.uint8), "test_labels": np.zeros(0, np.uint8)}, "not empty"),
+    ],
+)
+def test_what_is_not_an_image_set_is_refused(changes, message: str) -> None:
+    with pytest.raises(CnnzooError, match=message):
+        image_set(**changes)
+
+
+def test_a_missing_or_damaged_file_is_named_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "toy.npz"
+    with pytest.raises(CnnzooError, match=r"toy.npz: not there; make it with `dvc repro images`"):
+        ImageSet.load(path)
+    image_set().save(path)
+    whole = path.read_bytes()
+    for damaged in (whole[:-200], whole[:600] + b"x" * 50 + whole[650:], b"", b"text", b"\x80\x04N."):
+        path.write_bytes(damaged)
+        with pytest.raises(CnnzooError, match=r"toy.npz: damaged .*; delete it and run `dvc repro images` again"):
+            ImageSet.load(path)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_network_input_is_the_mean_over_colours_in_minus_one_to_one(channels: int) -> None:
+    images = image_set(channels).train_images
+    seen = network_input(images)
+    assert seen.dtype == np.float32
+    assert seen.shape == (6, 8, 8)
+    np.testing.assert_allclose(seen, (images.astype(np.float64) / 255 * 2 - 1).mean(axis=-1), rtol=0, atol=2e-7)
+
+
+def test_black_and_white_are_the_ends_of_the_range() -> None:
+    ends = np.stack([np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)])
+    np.testing.assert_array_equal(network_input(ends)[:, 0, 0], [-1.0, 1.0])

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from image_server import Resource, Server, gz, published
+from test_parsers import IMAGES, LABELS, idx_bytes
+
+from cnnzoo import config
+from cnnzoo.errors import CnnzooError
+from cnnzoo.images import prepare, registry
+
+MIRROR = Path(__file__).parents[3] / "shared" / "datasets"
+
+
+def test_params_may_name_exactly_the_data_sets_of_the_registry() -> None:
+    assert set(registry.DATASETS) == set(get_args(config.Dataset))
+
+
+def test_every_record_is_complete() -> None:
+    for name, record in registry.DATASETS.items():
+        assert record.source, name
+        assert record.licence, name
+        assert bool(record.files) == bool(record.addresses), name
+        assert all(address.startswith(("https://", "http://")) and address[-1] == "/" for address in record.addresses)
+        for file in record.files:
+            assert len(bytes.fromhex(file.sha256)) == 32
+            assert file.size > 0
+            assert file.gzipped == file.name.endswith("ubyte.gz")
+
+
+def test_an_unknown_data_set_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CnnzooError, match="no data set `imagenet`; the registry has mnist5k, mnist"):
+        prepare("imagenet", [], tmp_path)
+
+
+def test_a_data_set_is_fetched_from_a_mirror_and_parsed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = registry.DATASETS["mnist"]
+    contents = [idx_bytes(IMAGES, 0x803), idx_bytes(LABELS, 0x801)] * 2
+    files = tuple(published(file.name, content) for file, content in zip(record.files, contents, strict=True))
+    monkeypatch.setitem(registry.DATASETS, "mnist", replace(record, files=files, addresses=()))
+    for file, content in zip(files, contents, strict=True):
+        server.resources[f"/mnist/{file.name}"] = Resource(gz(content))
+    images = prepare("mnist", [server.url], tmp_path)
+    np.testing.assert_array_equal(images.test_images, IMAGES[..., None])
+    np.testing.assert_array_equal(images.train_labels, LABELS)
+    assert prepare("mnist", [], tmp_path).digest == images.digest
+    assert len(server.requests) == 4
+
+
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="no local mirror at ../shared/datasets")
+@pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])
+def test_the_published_files_of_a_local_mirror_are_read_in_place(tmp_path: Path, dataset: str) -> None:
+    images = prepare(dataset, [str(MIRROR)], tmp_path / "downloads")
+    assert images.train_images.shape == (60_000, 28, 28, 1)
+    assert images.test_images.shape == (10_000, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(images.test_labels), [1000] * 10 if dataset != "mnist" else MNIST_TEST)
+    assert not (tmp_path / "downloads").exists()
+
+
+MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+"""Digits 0 to 9 among the 10,000 test images, as the literature counts them."""
+
+
+def test_image_sets_come_without_the_network_and_scipy() -> None:
+    code = "import sys, cnnzoo.images; print({'requests', 'pooch', 'scipy', 'mlxtend', 'rich'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
