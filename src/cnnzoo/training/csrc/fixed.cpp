@@ -8,6 +8,7 @@
 // Positions of a feature map are row * side + column; an activation is float [position][channel].
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "dropout.h"
 #include "network.h"

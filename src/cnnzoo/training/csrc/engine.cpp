@@ -1,0 +1,199 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "dropout.h"
+#include "optimizer.h"
+#include "simd.h"
+#include "threads.h"
+
+namespace cnnzoo {
+namespace {
+
+using std::size_t;
+
+std::unique_ptr<Passes> passes_of(const Architecture& architecture) {
+    std::unique_ptr<Passes> passes = fixed_passes(architecture);
+    return passes ? std::move(passes) : generic_passes(architecture);
+}
+
+// The key and threshold of one step's masks, as training/dropout.py defines them.
+Dropout dropout_at(double rate, const std::uint32_t key[2], std::uint32_t step) {
+    return {{word(step, key), word(step + 0x80000000u, key)},
+            static_cast<std::uint32_t>(std::nearbyint(rate * 65536.0)),
+            static_cast<float>(1.0 / (1.0 - rate))};
+}
+
+// One network of a cohort while its thread works on it.
+struct Row {
+    const Cohort& cohort;
+    size_t network, count;
+
+    float* of(float* array) const { return array ? array + network * count : nullptr; }
+    float l2reg() const { return static_cast<float>(cohort.l2reg[network]); }
+
+    void gradient(Passes& passes, const Images& images, const Minibatches& minibatches, int step, float* to) const {
+        const Batch batch{images.pixels, images.labels, minibatches.indices + static_cast<size_t>(step) * minibatches.size,
+                          minibatches.size};
+        const Dropout drop = dropout_at(cohort.dropout[network], cohort.keys + 2 * network,
+                                        minibatches.first_step + static_cast<std::uint32_t>(step));
+        passes.gradient(of(cohort.weights), l2reg(), drop, batch, to);
+    }
+
+    void step(Passes& passes, const Images& images, const Minibatches& minibatches, int step, float* work) const {
+        gradient(passes, images, minibatches, step, work);
+        const std::uint32_t number = minibatches.first_step + static_cast<std::uint32_t>(step) + 1;
+        update(cohort.optimizer, step_size(cohort.optimizer, cohort.learning_rate[network], number), work,
+               of(cohort.weights), of(cohort.m), of(cohort.v), count);
+    }
+
+    // l2reg * sum(kernel^2).
+    double penalty() const {
+        const Architecture& shape = cohort.architecture;
+        const float* weights = of(cohort.weights);
+        double sum = 0.0;
+        size_t at = 0;
+        const auto layer = [&](size_t bias, size_t kernel) {
+            for (size_t i = at + bias; i < at + bias + kernel; ++i) sum += static_cast<double>(weights[i]) * weights[i];
+            at += bias + kernel;
+        };
+        size_t in = 1;
+        const size_t units = static_cast<size_t>(shape.units), classes = static_cast<size_t>(shape.classes);
+        for (int l = 0; l < shape.layers; ++l, in = units) layer(units, 9 * in * units);
+        layer(classes, in * classes);
+        return cohort.l2reg[network] * sum;
+    }
+};
+
+// A not-a-number counts as the highest, as in torch.
+int argmax(const float* scores, int classes) {
+    int best = 0;
+    for (int k = 1; k < classes; ++k) {
+        if (!(scores[k] <= scores[best]) && !std::isnan(scores[best])) best = k;
+    }
+    return best;
+}
+
+double cross_entropy(const float* scores, int classes, int label) {
+    const double highest = *std::max_element(scores, scores + classes);
+    double total = 0.0;
+    for (int k = 0; k < classes; ++k) total += std::exp(static_cast<float>(scores[k] - highest));
+    return std::log(total) + highest - scores[label];
+}
+
+constexpr int scored_together = 128;
+
+}  // namespace
+
+size_t parameters(const Architecture& shape) {
+    int side = shape.image_size;
+    size_t count = 0, in = 1;
+    const size_t units = static_cast<size_t>(shape.units);
+    for (int l = 0; l < shape.layers; ++l, in = units) {
+        if (side < 3) return 0;
+        side = (side - 3) / 2 + 1;
+        count += units + 9 * in * units;
+    }
+    return count + (in + 1) * static_cast<size_t>(shape.classes);
+}
+
+bool train(const Cohort& cohort, const Images& images, const Minibatches& minibatches, int threads,
+           const KeepGoing& keep_going) {
+    const size_t count = parameters(cohort.architecture);
+    return spread(cohort.networks, threads, keep_going, [&](const auto& take, const std::atomic<bool>& stop) {
+        const std::unique_ptr<Passes> passes = passes_of(cohort.architecture);
+        std::vector<float> work(count);
+        for (size_t network = take(); network < cohort.networks; network = take()) {
+            const Row row{cohort, network, count};
+            for (int step = 0; step < minibatches.steps && !stop; ++step) {
+                row.step(*passes, images, minibatches, step, work.data());
+            }
+        }
+    });
+}
+
+bool evaluate(const Cohort& cohort, const Images& images, int threads, const KeepGoing& keep_going, double* accuracy,
+              double* loss) {
+    const size_t count = parameters(cohort.architecture);
+    const int classes = cohort.architecture.classes;
+    return spread(cohort.networks, threads, keep_going, [&](const auto& take, const std::atomic<bool>& stop) {
+        const std::unique_ptr<Passes> passes = passes_of(cohort.architecture);
+        std::vector<float> scores(static_cast<size_t>(scored_together) * classes);
+        std::vector<std::int64_t> indices(scored_together);
+        for (size_t network = take(); network < cohort.networks; network = take()) {
+            const Row row{cohort, network, count};
+            size_t correct = 0;
+            double entropy = 0.0;
+            for (size_t first = 0; first < images.count && !stop; first += scored_together) {
+                const int size = static_cast<int>(std::min<size_t>(scored_together, images.count - first));
+                std::iota(indices.begin(), indices.end(), static_cast<std::int64_t>(first));
+                passes->logits(row.of(cohort.weights), {images.pixels, images.labels, indices.data(), size}, scores.data());
+                for (int i = 0; i < size; ++i) {
+                    const float* score = scores.data() + static_cast<size_t>(i) * classes;
+                    const int label = images.labels[first + i];
+                    correct += argmax(score, classes) == label;
+                    entropy += cross_entropy(score, classes, label);
+                }
+            }
+            const double total = static_cast<double>(images.count);
+            accuracy[network] = static_cast<double>(correct) / total;
+            loss[network] = entropy / total + row.penalty();
+        }
+    });
+}
+
+void gradients(const Cohort& cohort, const Images& images, const Minibatches& minibatches, float* gradient) {
+    const DenormalsAreZero guard;
+    const size_t count = parameters(cohort.architecture);
+    const std::unique_ptr<Passes> passes = passes_of(cohort.architecture);
+    for (size_t network = 0; network < cohort.networks; ++network) {
+        const Row row{cohort, network, count};
+        row.gradient(*passes, images, minibatches, 0, gradient + network * count);
+    }
+}
+
+double fma_peak(double seconds, int threads) {
+    using Clock = std::chrono::steady_clock;
+    constexpr int chains = registers == 32 ? 20 : 12, turns = 20000;
+    std::vector<double> rates(static_cast<size_t>(threads));
+    spread(rates.size(), threads, [] { return true; }, [&](const auto& take, const std::atomic<bool>&) {
+        const size_t thread = take();
+        if (thread >= rates.size()) return;
+        Vec sums[chains];
+        unroll<chains>([&](auto n) CNNZOO_LAMBDA { sums[n] = splat(static_cast<float>(n)); });
+        Vec factor = splat(0.5f), term = splat(1.0f);
+        const auto start = Clock::now();
+        double elapsed = 0.0, turns_done = 0.0;
+        while (elapsed < seconds) {
+            for (int turn = 0; turn < turns; ++turn) {
+                asm volatile("" : "+m"(factor));  // opaque, so that the loop is not computed in advance
+                const Vec f = factor;
+                unroll<chains>([&](auto n) CNNZOO_LAMBDA { sums[n] = sums[n] * f + term; });
+                unroll<chains>([&](auto n) CNNZOO_LAMBDA { sums[n] = sums[n] * f + term; });
+            }
+            turns_done += turns;
+            elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+        }
+        Vec total = Vec{};
+        unroll<chains>([&](auto n) CNNZOO_LAMBDA { total += sums[n]; });
+        asm volatile("" ::"m"(total));
+        rates[thread] = turns_done * 2 * chains * lanes * 2 / elapsed;
+    });
+    return std::accumulate(rates.begin(), rates.end(), 0.0) / static_cast<double>(threads);
+}
+
+#if defined(__AVX512F__)
+const char* const instruction_set = "avx512";
+#elif defined(__AVX__)
+const char* const instruction_set = "avx2";
+#elif defined(__aarch64__)
+const char* const instruction_set = "neon";
+#else
+const char* const instruction_set = "generic";
+#endif
+
+}  // namespace cnnzoo

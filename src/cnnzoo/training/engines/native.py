@@ -1,0 +1,140 @@
+"""The native engine: a fused CPU kernel in C++ (training/csrc), the networks of a cohort spread over all cores.
+
+A network stays with one thread for a whole call and sees no other network, so its bits depend on neither the number
+of threads nor the cohort. They do depend on the instruction set that the kernel was compiled for.
+
+Shape letters: N networks, P parameters, S steps, B images of a minibatch, M images, H W pixels.
+"""
+
+import importlib
+import os
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnzoo.errors import CnnzooError
+from cnnzoo.images import network_input
+from cnnzoo.training.engines.base import Cohort, Scores
+
+EXTENSION = "cnnzoo.training._native"
+SLOTS = {"sgd": (), "rmsprop": ("v",), "adam": ("m", "v")}
+
+
+def unavailable_reason() -> str | None:
+    """Return why the kernel cannot be used on this machine, or None if it can."""
+    try:
+        importlib.import_module(EXTENSION)
+    except ModuleNotFoundError:
+        return (
+            "the native kernel was not built (no working C++ compiler when cnnzoo was installed?). "
+            "Install g++ or clang++, then run `pip install .` again"
+        )
+    except ImportError as error:
+        return f"the native kernel cannot be loaded: {error}"
+    return None
+
+
+def _extension() -> ModuleType:
+    reason = unavailable_reason()
+    if reason is not None:
+        raise CnnzooError(f"`engine: native` is not available: {reason}, or use `engine: batched`.")
+    return importlib.import_module(EXTENSION)
+
+
+def usable_cores() -> int:
+    """Return the number of CPU cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class NativeEngine:
+    """All networks of a cohort, each by one thread at a time; `threads` 0 = all cores.
+
+    Raises `CnnzooError` if the kernel is not available. An interrupted call (Ctrl-C) leaves the networks at
+    different steps: load a state before going on.
+    """
+
+    name = "native"
+    numerics = "1"
+
+    def __init__(self, cohort: Cohort, threads: int = 0) -> None:
+        extension = _extension()
+        self.cohort = cohort
+        self.threads = threads or usable_cores()
+        shape = (cohort.size, cohort.layout.size)
+        self._arrays = {name: np.zeros(shape, np.float32) for name in ("weights", *SLOTS[cohort.optimizer])}
+        self._kernel = extension.Cohort(
+            image_size=cohort.image_size,
+            units=cohort.architecture.num_units,
+            layers=cohort.architecture.num_layers,
+            classes=cohort.architecture.num_classes,
+            activation=cohort.activation,
+            optimizer=cohort.optimizer,
+            weights=self._arrays["weights"],
+            m=self._arrays.get("m"),
+            v=self._arrays.get("v"),
+            learning_rate=np.ascontiguousarray(cohort.learning_rate, np.float64),
+            l2reg=np.ascontiguousarray(cohort.l2reg, np.float64),
+            dropout=np.ascontiguousarray(cohort.dropout, np.float64),
+            keys=np.ascontiguousarray(cohort.dropout_keys, np.uint32),
+        )
+        self._seen: list[_Images] = []
+
+    def load_images(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """See `Engine.load_images`."""
+        self._training = self._prepared(images, labels)
+
+    def train(self, minibatches: NDArray[np.int64], first_step: int) -> None:
+        """See `Engine.train`."""
+        training = self._training
+        self._kernel.train(training.pixels, training.labels, _contiguous(minibatches), first_step, self.threads)
+
+    def evaluate(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Scores:
+        """See `Engine.evaluate`."""
+        prepared = self._prepared(images, labels)
+        scores = Scores(np.empty(self.cohort.size), np.empty(self.cohort.size))
+        self._kernel.evaluate(prepared.pixels, prepared.labels, self.threads, scores.accuracy, scores.loss)
+        return scores
+
+    def gradient(self, minibatch: NDArray[np.int64], step: int) -> NDArray[np.float32]:
+        """Return the gradient (N, P) of the loss on one minibatch (B,) with the masks of a step; for tests."""
+        gradient = np.empty_like(self._arrays["weights"])
+        training = self._training
+        self._kernel.gradient(training.pixels, training.labels, _contiguous(minibatch[None]), step, gradient)
+        return gradient
+
+    def weights(self) -> NDArray[np.float32]:
+        """See `Engine.weights`."""
+        return self._arrays["weights"].copy()
+
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        """See `Engine.state`."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def load_state(self, state: Mapping[str, NDArray[np.float32]]) -> None:
+        """See `Engine.load_state`."""
+        for name, array in self._arrays.items():
+            array[:] = state.get(name, 0)
+
+    def _prepared(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> "_Images":
+        """Return images as the kernel wants them; the last few arrays are kept, as evaluation repeats them."""
+        for seen in self._seen:
+            if seen.images is images and seen.labels_given is labels:
+                return seen
+        self._seen = [_Images(images, labels), *self._seen[:2]]
+        return self._seen[0]
+
+
+class _Images:
+    """Images uint8 (M, H, W, C) and labels (M,), with what the kernel reads: float32 (M, H, W), uint8 (M,)."""
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        self.images, self.labels_given = images, labels
+        self.pixels = np.ascontiguousarray(network_input(images))
+        self.labels = np.ascontiguousarray(labels, np.uint8)
+
+
+def _contiguous(indices: NDArray[Any]) -> NDArray[np.int64]:
+    return np.ascontiguousarray(indices, np.int64)
