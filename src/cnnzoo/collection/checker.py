@@ -82,7 +82,7 @@ class _Report:
         """
         lines = np.flatnonzero(np.asarray(bad, dtype=bool))
         if len(lines):
-            values = [np.asarray(column)[lines[0]] for column in columns]
+            values = [np.asarray(column, dtype=object)[lines[0]] for column in columns]
             more = f" (and {len(lines) - 1} more lines)" if len(lines) > 1 else ""
             self.add(published.METRICS, f"line {lines[0] + 2}: {message.format(*values)}{more}")
 
@@ -234,7 +234,7 @@ def _expected_steps(epochs: int, between: int, at_most: int) -> list[int]:
 def _check_names(report: _Report, metrics: pd.DataFrame) -> None:
     """Check what our own collections promise of `modeldir`, index, `laststep` and gzip header."""
     names, steps = metrics["modeldir"], metrics["step"].astype("int64")
-    collection = names.iloc[0].partition("/")[0]
+    collection = names.str.partition("/")[0].mode()[0]
     wrong = ~names.str.fullmatch(OURS) | ~names.str.startswith(f"{collection}/")
     report.add_lines(wrong, f"`modeldir` is {{!r}}, expected `{collection}/<network id, 6 digits>`", names)
     if not wrong.any():

@@ -95,7 +95,7 @@ class Collection:
 
     @cached_property
     def _in_train(self) -> NDArray[np.bool_]:
-        """(R,): whether the row's network trains: as loaders do it, by the first half of the final rows in the split."""
+        """(R,): whether the row's network trains: as loaders do, by the first half of the final rows in the split."""
         split = published.read_split(self.path / published.SPLIT, len(self.weights))
         final = split[self._is_final[split]]
         return np.isin(self.networks, self.networks[final[: len(final) // 2]])

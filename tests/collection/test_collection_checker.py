@@ -1,0 +1,273 @@
+"""`check`: every kind of damage is found, named and placed; sound folders pass."""
+
+import csv
+import gzip
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+from test_collection_reader import make_published
+
+from builders import make_collection
+from cnnzoo.collection import check, checker
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """Four networks with rows: five, of which network 3 diverged."""
+    return make_collection(tmp_path_factory.mktemp("zoo"), networks=5, diverged={3: 1})
+
+
+@pytest.fixture
+def folder(sound, tmp_path):
+    return shutil.copytree(sound, tmp_path / "zoo")
+
+
+def read_metrics(folder):
+    with gzip.open(folder / "metrics.csv.gz", "rt", newline="") as file:
+        return list(csv.reader(file))
+
+
+def write_metrics(folder, rows):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    (folder / "metrics.csv.gz").write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+def set_metric(line, column, value):
+    """Damage one value; lines count from 1 and include the header."""
+
+    def damage(folder):
+        rows = read_metrics(folder)
+        rows[line - 1][rows[0].index(column)] = value
+        write_metrics(folder, rows)
+
+    return damage
+
+
+def edit_metrics(change):
+    def damage(folder):
+        rows = read_metrics(folder)
+        write_metrics(folder, change(rows) or rows)
+
+    return damage
+
+
+def edit_weights(change):
+    def damage(folder):
+        weights = np.load(folder / "weights.npy")
+        changed = change(weights)
+        np.save(folder / "weights.npy", weights if changed is None else changed, allow_pickle=True)
+
+    return damage
+
+
+def edit_bytes(name, change):
+    def damage(folder):
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+    return damage
+
+
+def edit_text(name, old, new):
+    def damage(folder):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+def swap(first, second):
+    def change(rows):
+        rows[first], rows[second] = rows[second], rows[first]
+
+    return edit_metrics(change)
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def move_columns(rows):
+    return [[*row[:20], row[21], row[20], *row[22:]] for row in rows]
+
+
+def set_nan(row):
+    def change(weights):
+        weights[row, 100] = np.nan
+
+    return edit_weights(change)
+
+
+def leak(folder):
+    """Swap two epoch-0 rows of networks on different sides: still a permutation."""
+    lines = (folder / "split.csv").read_text().splitlines()
+    first, last = [place for place, row in enumerate(lines) if int(row) % 9 == 0][0::3]
+    lines[first], lines[last] = lines[last], lines[first]
+    (folder / "split.csv").write_text("\n".join(lines) + "\n")
+
+
+DAMAGES = {
+    "no weights": (remove("weights.npy"), "weights.npy: not there"),
+    "no layout": (remove("layout.csv"), "layout.csv: not there"),
+    "no metrics": (remove("metrics.csv.gz"), "metrics.csv.gz: not there"),
+    "no split": (remove("split.csv"), "split.csv: not there"),
+    "no diverged": (remove("diverged.csv"), "diverged.csv: cannot be read"),
+    "weights float64": (edit_weights(lambda w: w.astype(np.float64)), "must be float32.*got <f8"),
+    "weights big-endian": (edit_weights(lambda w: w.astype(">f4")), "must be float32.*got >f4"),
+    "weights one-dimensional": (edit_weights(np.ravel), r"got <f4 \(178920,\)"),
+    "weights Fortran order": (edit_weights(np.asfortranarray), "must be stored in C order"),
+    "weights pickled": (edit_weights(lambda w: np.array([{"a": 1}], dtype=object)), "not a whole .npy file"),
+    "weights truncated": (edit_bytes("weights.npy", lambda b: b[:-4]), "not a whole .npy file"),
+    "weights with a tail": (
+        edit_bytes("weights.npy", lambda b: b + b"xx"),
+        "715810 bytes, its header announces 715808",
+    ),
+    "weights not npy": (edit_bytes("weights.npy", lambda b: b"PK\x03\x04" + b), "not a whole .npy file"),
+    "weights empty": (edit_bytes("weights.npy", lambda b: b""), "not a whole .npy file"),
+    "too few weights": (edit_weights(lambda w: w[:-1]), "35 rows, but metrics.csv.gz has 36"),
+    "too narrow weights": (edit_weights(lambda w: w[:, :-1]), "4969 columns, but layout.csv has 4970"),
+    "final weights not finite": (set_nan(17), "row 17 has weights that are not finite"),
+    "early weights not finite": (set_nan(9), "row 9 has weights that are not finite"),
+    "layout header": (edit_text("layout.csv", "varname", "name"), "layout.csv: the header must be"),
+    "layout gap": (edit_text("layout.csv", "160,176,16", "161,177,16"), "layout.csv, line 4.*expected start 160"),
+    "layout foreign": (
+        edit_text("layout.csv", "conv2d_2/bias", "conv2d_9/bias"),
+        "not that of a network of this family",
+    ),
+    "layout binary": (edit_bytes("layout.csv", lambda b: b"\xff\xfe" + b), "layout.csv: cannot be read"),
+    "metrics not gzip": (edit_bytes("metrics.csv.gz", gzip.decompress), "not a whole gzip file"),
+    "metrics truncated": (edit_bytes("metrics.csv.gz", lambda b: b[: len(b) // 2]), "not a whole gzip file"),
+    "metrics altered": (edit_bytes("metrics.csv.gz", lambda b: b[:-8] + b"0123" + b[-4:]), "not a whole gzip file"),
+    "metrics empty": (edit_bytes("metrics.csv.gz", lambda b: gzip.compress(b"", mtime=0)), "not a whole gzip file"),
+    "metrics header only": (edit_metrics(lambda rows: rows[:1]), "metrics.csv.gz: holds no rows"),
+    "gzip time": (
+        edit_bytes("metrics.csv.gz", lambda b: b[:4] + b"\x01" + b[5:]),
+        "gzip header holds a name or a time",
+    ),
+    "missing column": (edit_metrics(lambda rows: [row[:-1] for row in rows]), "line 1: .*missing 'laststep'"),
+    "unknown column": (edit_metrics(lambda rows: [[*row, "x"] for row in rows]), "line 1: .*unknown 'x'"),
+    "column twice": (
+        edit_metrics(lambda rows: [[*row, row[-1]] for row in rows]),
+        "column 24 is 'laststep', expected 'not",
+    ),
+    "columns swapped": (edit_metrics(move_columns), "column 20 is 'train_accuracy', expected 'test_loss'"),
+    "index named": (set_metric(1, "", "index"), "line 1: .*missing ''; unknown 'index'"),
+    "index twice": (set_metric(3, "", "tiny/000000/permanent_ckpt-0"), "line 3: the index 'tiny.*occurs twice"),
+    "index wrong": (
+        set_metric(3, "", "elsewhere"),
+        "line 3: the index is 'elsewhere', expected 'tiny/000000/permanent_",
+    ),
+    "accuracy above 1": (set_metric(5, "test_accuracy", "98.1"), r"line 5: `test_accuracy` is '98.1', .* \[0, 1\]"),
+    "accuracy missing": (set_metric(5, "train_accuracy", ""), "line 5: `train_accuracy` is '', expected a fraction"),
+    "loss not finite": (set_metric(5, "test_loss", "nan"), "line 5: `test_loss` is 'nan', expected a finite number"),
+    "rate not a number": (set_metric(2, "config.learning_rate", "high"), "line 2: `config.learning_rate` is 'high'"),
+    "step not whole": (set_metric(2, "step", "0.5"), "line 2: `step` is '0.5', expected a whole number"),
+    "epochs absurd": (set_metric(2, "config.epochs", "1e300"), "line 2: `config.epochs` is '1e300', expected a whole"),
+    "epochs too many": (set_metric(2, "config.epochs", "2000000000"), "line 2: .*expected more than the file has rows"),
+    "between zero": (set_metric(2, "config.epochs_between_checkpoints", "0"), "line 2: .*whole number of 1 or more"),
+    "activation unknown": (
+        set_metric(4, "config.activation", "gelu"),
+        "line 4: `config.activation` is 'gelu', .*relu or",
+    ),
+    "laststep wrong": (set_metric(4, "laststep", "True"), "line 4: `laststep` is True at step 2"),
+    "laststep no word": (set_metric(4, "laststep", "yes"), "line 4: `laststep` is 'yes', expected True or False"),
+    "units of another layout": (
+        set_metric(6, "config.num_units", "8"),
+        "line 6: `config.num_units` is 8, but .* has 16",
+    ),
+    "hyperparameter drifts": (set_metric(7, "config.dropout", "0.1"), "line 7: `config.dropout` is 0.1, but 0.43"),
+    "steps in numeric order": (swap(4, 5), "line 2: network 'tiny/000000' has the steps 0 1 2 3 20 40"),
+    "network cut": (
+        edit_metrics(lambda rows: rows[:-1]),
+        "line 29: network 'tiny/000004' has the steps 0 1 2 20 3 40 60 80,",
+    ),
+    "network scattered": (swap(4, 15), "rows of network 'tiny/000000' are not consecutive"),
+    "networks out of order": (
+        edit_metrics(lambda rows: [rows[0], *rows[10:19], *rows[1:10], *rows[19:]]),
+        "line 11: network 'tiny/000000' comes after 'tiny/000001': not in network order",
+    ),
+    "modeldir foreign": (
+        set_metric(2, "modeldir", "mnist/000000"),
+        "line 2: `modeldir` is 'mnist/000000', expected `tiny/",
+    ),
+    "modeldir malformed": (
+        set_metric(37, "modeldir", "tiny/4"),
+        "line 37: `modeldir` is 'tiny/4', expected `tiny/<network",
+    ),
+    "split short": (edit_bytes("split.csv", lambda b: b[b.index(b"\n") + 1 :]), "35 lines, the matrix has 36 rows"),
+    "split with header": (
+        edit_bytes("split.csv", lambda b: b"row\n" + b),
+        "split.csv: every line must be one row index",
+    ),
+    "split repeats": (edit_text("split.csv", "\n3\n", "\n4\n"), "not a permutation of 0 ... 35: row"),
+    "split negative": (edit_text("split.csv", "\n3\n", "\n-3\n"), "not a permutation"),
+    "split leaks": (leak, "leakage: network tiny/00000. is in one half at epoch 0 and in the other at epoch 86"),
+    "diverged header": (edit_text("diverged.csv", "network,", "id,"), "diverged.csv: line 1: .*missing 'network'"),
+    "diverged empty": (edit_bytes("diverged.csv", lambda b: b""), "diverged.csv: line 1: .*missing 'network'"),
+    "diverged line": (edit_text("diverged.csv", "\n3,", "\nthree,"), "diverged.csv: line 2: expected 18 values"),
+    "diverged has rows": (
+        edit_text("diverged.csv", "\n3,", "\n2,"),
+        "line 2: network 2 is listed as diverged, but has",
+    ),
+}
+
+
+def test_a_sound_folder_has_no_problems(folder):
+    assert check(folder) == []
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_found_named_and_placed(folder, name):
+    damage, message = DAMAGES[name]
+    damage(folder)
+    problems = check(folder)
+    assert any(re.search(message, problem) for problem in problems), problems
+    assert all(problem.startswith(str(folder)) for problem in problems)
+
+
+def test_all_problems_are_told_not_just_the_first(folder):
+    for name in ("accuracy above 1", "rate not a number", "weights with a tail", "layout gap"):
+        DAMAGES[name][0](folder)
+    problems = "\n".join(check(folder))
+    for part in ("test_accuracy", "learning_rate", "header announces", "layout.csv, line 4"):
+        assert part in problems
+
+
+def test_a_fault_in_many_lines_is_one_message_with_their_number(folder):
+    def change(rows):
+        for row in rows[1:]:
+            row[rows[0].index("test_accuracy")] = "2"
+
+    edit_metrics(change)(folder)
+    fault = "line 2: `test_accuracy` is '2', expected a fraction in [0, 1] (and 35 more lines)"
+    assert check(folder) == [f"{folder / 'metrics.csv.gz'}: {fault}"]
+
+
+def test_a_folder_that_is_not_there_is_one_problem(tmp_path):
+    assert check(tmp_path / "nowhere") == [f"{tmp_path / 'nowhere'}: no such folder"]
+
+
+def test_an_empty_folder_lacks_all_three_files(tmp_path):
+    assert len(check(tmp_path)) == 3
+
+
+def test_a_published_folder_is_sound_without_our_extra_files(sound, tmp_path):
+    assert check(make_published(sound, tmp_path / "published")) == []
+
+
+def test_in_a_published_folder_only_final_weights_must_be_finite(sound, tmp_path):
+    published = make_published(sound, tmp_path / "published")
+    set_nan(9)(published)
+    assert check(published) == []
+    set_nan(26)(published)
+    assert "row 26" in check(published)[0]
+
+
+def test_the_matrix_is_checked_in_blocks(folder, monkeypatch):
+    monkeypatch.setattr(checker, "BLOCK_BYTES", 5 * 4970 * 4)  # 36 rows: seven blocks and one row
+    set_nan(35)(folder)
+    assert "row 35 has weights that are not finite (1 such rows)" in check(folder)[0]
