@@ -51,7 +51,7 @@ class Artifacts:
 
     def models(self, collection: str) -> Path:
         """The folder of a collection's tuned predictors."""
-        return self.root / "models" / collection
+        return self.root / "models" / "predictors" / collection
 
     def predictor(self, collection: str, predictor: str, features: str) -> Path:
         """The folder of one tuned predictor on one feature set."""

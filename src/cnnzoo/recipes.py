@@ -16,7 +16,7 @@ from cnnzoo import seeds
 from cnnzoo.atomic import write_text
 from cnnzoo.config import Choice, Params, Range
 from cnnzoo.errors import CnnzooError
-from cnnzoo.layout import Architecture
+from cnnzoo.layout import Architecture, Layout, layout_of
 
 RANGED = ("learning_rate", "l2reg", "init_std", "dropout")
 CHOSEN = ("train_fraction", "activation", "optimizer", "w_init")
@@ -54,6 +54,11 @@ class Recipe:
     def architecture(self) -> Architecture:
         """The network family this network belongs to."""
         return Architecture(num_units=self.num_units, num_layers=self.num_layers)
+
+    @property
+    def layout(self) -> Layout:
+        """Where each parameter lies in a row of weights."""
+        return layout_of(self.architecture)
 
     def config(self) -> dict[str, Any]:
         """Return the hyperparameters by published column name (`config.activation` ...), in published order."""

@@ -1,0 +1,48 @@
+# Every target sets up what it needs: a virtual environment in .venv with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+KERNEL := CMakeLists.txt $(wildcard src/cnnzoo/training/csrc/*)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE ?=
+
+.PHONY: repro test lint types format bench ui check clean help
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+repro: $(VENV)/installed ## Run the whole pipeline on the embedded data set
+	dvc repro
+
+test: $(VENV)/installed ## Run the tests
+	python -m pytest
+
+lint: $(VENV)/installed ## Check style
+	ruff check .
+	ruff format --check .
+
+format: $(VENV)/installed ## Format the code
+	ruff format .
+	ruff check --fix .
+
+types: $(VENV)/installed ## Check types
+	mypy
+
+bench: $(VENV)/installed ## Measure: training, assembly, features, tracking
+	for script in benchmarks/[a-z]*.py; do python $$script || exit 1; done
+
+ui: $(VENV)/installed ## Open MLflow on the tracked runs
+	cnnzoo ui
+
+clean: ## Remove the environment and what was built; data, models and runs stay
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/installed: pyproject.toml constraints.txt $(KERNEL)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnzoo needs Python 3.11 or newer; try `make PYTHON=python3.11`")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned dependencies into $(VENV) (some minutes the first time) ..."
+	$(PIP_INSTALL) cmake nanobind ninja scikit-build-core
+	$(PIP_INSTALL) --no-build-isolation --editable '.[build,dev]'
+	touch $@

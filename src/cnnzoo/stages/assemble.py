@@ -1,0 +1,19 @@
+"""Stage `assemble`: a collection in the published format, from its shards."""
+
+from cnnzoo.collection import assemble as write_collection
+from cnnzoo.recipes import read
+from cnnzoo.stages.entry import StageContext, run_stage
+from cnnzoo.tracking import sync_zoo
+from cnnzoo.training.shards import read_shards
+
+
+def assemble(context: StageContext) -> None:
+    """Write data/zoo/<collection>/, and tell the tracked runs where in the matrix their networks lie."""
+    artifacts, collection = context.artifacts, context.target
+    shards, recipes = read_shards(artifacts.checkpoints(collection)), read(artifacts.recipes(collection))
+    assembled = write_collection(shards, recipes, collection, artifacts.zoo(collection), context.params.seed)
+    sync_zoo(artifacts, collection, shards, recipes, assembled.first_rows)
+
+
+if __name__ == "__main__":
+    run_stage(assemble, target="collection")

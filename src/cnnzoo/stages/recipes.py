@@ -1,0 +1,13 @@
+"""Stage `recipes`: the hyperparameters of every network of a collection."""
+
+from cnnzoo.recipes import draw, write
+from cnnzoo.stages.entry import StageContext, run_stage
+
+
+def recipes(context: StageContext) -> None:
+    """Write data/recipes/<collection>.csv."""
+    write(context.artifacts.recipes(context.target), draw(context.params, context.target))
+
+
+if __name__ == "__main__":
+    run_stage(recipes, target="collection")

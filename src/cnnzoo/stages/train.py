@@ -1,0 +1,20 @@
+"""Stage `train`: the networks of a collection, as shards of raw checkpoints, tracked in MLflow."""
+
+from cnnzoo.recipes import read
+from cnnzoo.stages.entry import StageContext, run_stage
+from cnnzoo.tracking import ZooTracker, check_writable, sync_zoo
+from cnnzoo.training.train import train_collection
+
+
+def train(context: StageContext) -> None:
+    """Fill data/checkpoints/<collection>/; networks that are trained already stay."""
+    artifacts, collection = context.artifacts, context.target
+    recipes = read(artifacts.recipes(collection))
+    check_writable(artifacts)
+    with ZooTracker(artifacts, collection) as tracker:
+        shards = train_collection(artifacts, context.params, collection, recipes, tracker)
+    sync_zoo(artifacts, collection, shards, recipes)
+
+
+if __name__ == "__main__":
+    run_stage(train, target="collection")

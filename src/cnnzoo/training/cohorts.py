@@ -1,0 +1,79 @@
+"""Cohorts: which networks train side by side, and which are already trained.
+
+Networks of a cohort share training fraction (so they see the same minibatches), optimizer and activation. Valid shards
+keep the networks they hold; only the others are grouped anew, so a growing collection trains its new networks alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnnzoo import seeds
+from cnnzoo.recipes import Recipe
+from cnnzoo.training.engines import Cohort
+from cnnzoo.training.shards import Origin, Shard, read_shards
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training run has to do."""
+
+    valid: tuple[Shard, ...]
+    """Shards that stay."""
+    stale: tuple[Shard, ...]
+    """Shards of nothing that is wanted any more."""
+    missing: tuple[tuple[Recipe, ...], ...]
+    """Cohorts to train."""
+
+
+def plan(recipes: Sequence[Recipe], origin: Origin, folder: Path, cohort_size: int) -> Plan:
+    """Compare the networks that are wanted with the shards in `folder`.
+
+    A shard is valid if it was made under the same `origin` and holds a wanted network, with the recipe that is wanted,
+    that no other valid shard holds. Raises `CnnzooError` for a damaged shard.
+    """
+    untrained = dict.fromkeys(recipes)
+    valid, stale = [], []
+    for shard in read_shards(folder):
+        held = [recipe for recipe in shard.recipes if recipe in untrained] if shard.origin == origin else []
+        (valid if held else stale).append(shard)
+        for recipe in held:
+            del untrained[recipe]
+    return Plan(tuple(valid), tuple(stale), tuple(group(untrained, cohort_size)))
+
+
+def group(recipes: Iterable[Recipe], cohort_size: int) -> list[tuple[Recipe, ...]]:
+    """Group recipes into cohorts of at most `cohort_size`, in the order of their first networks."""
+    alike: dict[object, list[Recipe]] = {}
+    for recipe in recipes:
+        alike.setdefault(_shared(recipe), []).append(recipe)
+    cohorts = [
+        tuple(members[start : start + cohort_size])
+        for members in alike.values()
+        for start in range(0, len(members), cohort_size)
+    ]
+    return sorted(cohorts, key=lambda cohort: cohort[0].network)
+
+
+def _shared(recipe: Recipe) -> object:
+    """What the networks of a cohort have in common."""
+    epochs = (recipe.epochs, recipe.epochs_between_checkpoints)
+    return recipe.train_fraction, recipe.optimizer, recipe.activation, recipe.architecture, epochs
+
+
+def cohort_of(recipes: Sequence[Recipe], collection: str, image_size: int) -> Cohort:
+    """Return the arrays that an engine needs of the recipes of one cohort."""
+    first = recipes[0]
+    keys = [seeds.key_words(recipe.random_seed, "dropout", collection, recipe.network) for recipe in recipes]
+    return Cohort(
+        architecture=first.architecture,
+        image_size=image_size,
+        optimizer=first.optimizer,
+        activation=first.activation,
+        learning_rate=np.array([recipe.learning_rate for recipe in recipes]),
+        l2reg=np.array([recipe.l2reg for recipe in recipes]),
+        dropout=np.array([recipe.dropout for recipe in recipes]),
+        dropout_keys=np.array(keys, dtype=np.uint32),
+    )

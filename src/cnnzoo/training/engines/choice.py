@@ -1,0 +1,69 @@
+"""Which engine trains: the user's choice, or the fastest one this machine has."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+
+from cnnzoo.config import EngineName, Runtime
+from cnnzoo.errors import CnnzooError
+from cnnzoo.training.engines import native
+from cnnzoo.training.engines.base import Cohort, Engine
+from cnnzoo.training.engines.batched import BatchedEngine
+from cnnzoo.training.engines.native import NativeEngine
+from cnnzoo.training.engines.reference import ReferenceEngine
+
+CPU_STACK_IMAGES = 512
+"""Images (networks x minibatch) that the batched engine stacks on a CPU: measured, what stays in a 1 MiB L2 cache."""
+CLASSES = {"native": NativeEngine, "batched": BatchedEngine, "reference": ReferenceEngine}
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """A resolved engine: its name, the version of its arithmetic, where and on how many threads it runs."""
+
+    name: str
+    device: str
+    threads: int
+
+    @property
+    def numerics(self) -> str:
+        """Version of the engine's arithmetic (see `Engine.numerics`)."""
+        return CLASSES[self.name].numerics
+
+    def make(self, cohort: Cohort, minibatch: int) -> Engine:
+        """Return an engine for one cohort."""
+        if self.name == "native":
+            return NativeEngine(cohort, threads=self.threads)
+        if self.name == "reference":
+            return ReferenceEngine(cohort)
+        stack_size = max(1, CPU_STACK_IMAGES // minibatch) if self.device == "cpu" else None
+        return BatchedEngine(cohort, self.device, stack_size)
+
+
+def choose(name: EngineName, runtime: Runtime) -> EngineChoice:
+    """Resolve `train.engine` and `runtime.device` on this machine.
+
+    `auto` takes batched on a GPU, native on a CPU, and batched on a CPU where the native kernel is missing (with one
+    warning that says why). Raises `CnnzooError` if what was asked for is not there.
+    """
+    device = _device(runtime.device)
+    missing = native.unavailable_reason()
+    if name == "auto":
+        name = "batched" if device != "cpu" else "native"
+        if name == "native" and missing:
+            warnings.warn(f"the native engine is not available ({missing}); training with the slower batched engine", stacklevel=2)
+            name = "batched"
+    if name == "native" and missing:
+        raise CnnzooError(f"`train.engine=native` is not available: {missing}. Use `auto`, `batched` or `reference`.")
+    return EngineChoice(name, device if name == "batched" else "cpu", runtime.threads)
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise CnnzooError(f"`runtime.device={wanted}`: torch finds no CUDA device here. Use `auto` or `cpu`.")
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise CnnzooError("`runtime.device=mps`: torch finds no Metal device here. Use `auto` or `cpu`.")
+    return wanted

@@ -1,0 +1,96 @@
+"""Progress for people: networks done, images/s, time left.
+
+A live bar on a terminal; elsewhere a line every ten seconds, so that logs stay short.
+"""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+LINE_INTERVAL_S = 10.0
+
+
+class TrainingProgress:
+    """Counts image passes (images x networks) of one collection; a context manager."""
+
+    def __init__(self, collection: str, networks: int, passes: int, console: Console | None = None) -> None:
+        self.collection = collection
+        self.networks = networks
+        self.passes = passes
+        self.networks_done = 0
+        self.passes_done = 0
+        self._trained = 0
+        self._console = console or Console(file=sys.stderr)
+        self._started = self._line_at = time.monotonic()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "TrainingProgress":
+        self._started = self._line_at = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), console=self._console)
+            self._task = self._bar.add_task(self._text(), total=self.passes)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        if kind is None:
+            self._console.print(self._summary(), highlight=False)
+
+    def skip(self, passes: int) -> None:
+        """Count work that an earlier run has done (a resumed cohort)."""
+        self.passes_done += passes
+
+    def advance(self, passes: int) -> None:
+        """Count work that was done now."""
+        self.passes_done += passes
+        self._trained += passes
+        self._show()
+
+    def finish(self, networks: int) -> None:
+        """Count networks whose shard is written."""
+        self.networks_done += networks
+        self._show()
+
+    @property
+    def rate(self) -> float:
+        """Images/s since the start, over all networks and cores."""
+        return self._trained / max(time.monotonic() - self._started, 1e-9)
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if self._bar:
+            self._bar.update(self._task, completed=self.passes_done, description=self._text())
+        elif now - self._line_at >= LINE_INTERVAL_S:
+            self._line_at = now
+            self._console.print(self._text(), highlight=False)
+
+    def _text(self) -> str:
+        left_s = (self.passes - self.passes_done) / self.rate if self._trained else None
+        left = f"{duration(left_s)} left" if left_s is not None else "starting"
+        share = self.passes_done / max(self.passes, 1)
+        return (
+            f"train {self.collection}: {self.networks_done}/{self.networks} networks, {share:.0%}, "
+            f"{self.rate:,.0f} images/s, {left}"
+        )
+
+    def _summary(self) -> str:
+        elapsed_s = time.monotonic() - self._started
+        return f"train {self.collection}: {self.networks_done} networks in {duration(elapsed_s)}, {self.rate:,.0f} images/s"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: `42 s`, `3:20 min`, `5:07 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d} h"

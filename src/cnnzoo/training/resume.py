@@ -1,0 +1,60 @@
+"""Resume points: the state of a cohort at the end of an epoch, so that a kill costs minutes, not hours.
+
+Shape letters: N networks, P parameters.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from cnnzoo.atomic import atomic_file
+from cnnzoo.training.shards import SUFFIX
+
+ENGINE = "engine."
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """The file of one cohort's resume point, named like its shard: it fits that shard's training and no other."""
+
+    folder: Path
+    shard: str
+
+    @property
+    def path(self) -> Path:
+        """Where the point lies while the cohort trains."""
+        return self.folder / f"{self.shard}{SUFFIX}"
+
+    def save(self, epoch: int, state: Mapping[str, NDArray[np.float32]], history: Mapping[str, NDArray[Any]]) -> None:
+        """Write the state after `epoch`: the engine's (N, P) each, and the history's arrays."""
+        arrays = {f"{ENGINE}{name}": array for name, array in state.items()} | dict(history)
+        with atomic_file(self.path) as file:
+            file.write(save(arrays, {"epoch": str(epoch)}))
+
+    def load(self) -> tuple[int, dict[str, NDArray[np.float32]], dict[str, NDArray[Any]]] | None:
+        """Return (epoch, engine state, history arrays), or None if there is no point to resume from.
+
+        A damaged point is left unused with a warning: training from the start gives the same bits.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+                epoch = int(file.metadata()["epoch"])
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            logging.getLogger(__name__).warning("%s: damaged (%s); its cohort starts anew", self.path, error)
+            return None
+        state = {name.removeprefix(ENGINE): array for name, array in arrays.items() if name.startswith(ENGINE)}
+        return epoch, state, {name: array for name, array in arrays.items() if not name.startswith(ENGINE)}
+
+    def delete(self) -> None:
+        """Forget the point: its shard is written."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,68 @@
+"""Train the networks of a collection that are not trained yet: the work of the stage `train`."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from filelock import FileLock, Timeout
+
+from cnnzoo.artifacts import Artifacts
+from cnnzoo.atomic import remove_leftovers
+from cnnzoo.config import Params
+from cnnzoo.errors import CnnzooError
+from cnnzoo.images import ImageSet
+from cnnzoo.recipes import Recipe
+from cnnzoo.training.cohort_run import CohortRun
+from cnnzoo.training.cohorts import plan
+from cnnzoo.training.engines.choice import choose
+from cnnzoo.training.job import Job, Listener
+from cnnzoo.training.progress import TrainingProgress
+from cnnzoo.training.shards import SUFFIX, Shard, read_shards
+
+
+def train_collection(
+    artifacts: Artifacts, params: Params, collection: str, recipes: Sequence[Recipe], listener: Listener
+) -> list[Shard]:
+    """Train the missing networks, keep valid shards, remove stale ones; returns all shards of the collection.
+
+    Everything that can be wrong with the input is found before the first step. Raises `CnnzooError` for bad input,
+    a damaged shard, or another training run that is under way.
+    """
+    images = ImageSet.load(artifacts.images(params.population(collection).dataset))
+    job = Job(artifacts, params, collection, images, choose(params.train.engine, params.runtime), listener)
+    job.check(recipes)
+    torch.set_num_threads(params.runtime.threads or os.cpu_count() or 1)
+    with _only_run(artifacts, collection):
+        return _train_missing(job, recipes)
+
+
+def _train_missing(job: Job, recipes: Sequence[Recipe]) -> list[Shard]:
+    folder, unfinished = job.artifacts.checkpoints(job.collection), job.artifacts.unfinished(job.collection)
+    folder.mkdir(parents=True, exist_ok=True)
+    for writable in (folder, unfinished):
+        remove_leftovers(writable)
+    todo = plan(recipes, job.origin, folder, job.params.train.cohort_size)
+    passes = sum(job.passes(cohort, cohort[0].epochs) for cohort in todo.missing)
+    with TrainingProgress(job.collection, sum(map(len, todo.missing)), passes) as progress:
+        for cohort in todo.missing:
+            CohortRun(job, cohort).run(progress)
+    # Only now: had a training failed, all that was made before would still be there.
+    for path in (*(shard.path for shard in todo.stale), *unfinished.glob(f"*{SUFFIX}")):
+        path.unlink()
+    return read_shards(folder)
+
+
+@contextmanager
+def _only_run(artifacts: Artifacts, collection: str) -> Iterator[None]:
+    """Hold the collection's lock: a killed `dvc repro` may leave a stage behind that still writes."""
+    lock = artifacts.unfinished(collection) / "lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout as error:
+        raise CnnzooError(
+            f"another run is training `{collection}` now (it holds {lock}). Wait for it, or end it: after a killed "
+            "`dvc repro` its training process may live on (`pgrep -f cnnzoo.stages.train`)."
+        ) from error
