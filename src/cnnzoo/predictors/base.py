@@ -1,0 +1,116 @@
+"""What all predictors share: reading tables, fractions as targets, and how they are saved.
+
+A predictor is a scikit-learn regressor for accuracies. It learns fractions in [0, 1] and predicts fractions. Targets
+outside [0, 1] are first scaled from their range to [0, 1], so that it also is an ordinary regressor whose predictions
+stay within the range of its training targets.
+
+Shape letters: n rows (networks), F features.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from optuna import Trial
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+
+from cnnzoo.predictors.tables import Table, Words, encode_words, find_words, has_words
+
+Floats = NDArray[np.float64]
+Arrays = dict[str, NDArray[Any]]
+SMALLEST_TO_SPLIT = 10
+"""With fewer training rows nothing is set aside for early stopping: training runs to its limit."""
+
+
+class Predictor(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc] # scikit-learn has no types
+    """A regressor for accuracies.
+
+    A subclass learns and predicts fractions (`_learn`, `_predict_fractions`), says what it learned (`_state`,
+    `_restore`) and which settings are worth trying (`suggest`).
+    """
+
+    words_: Words
+    """The columns that hold words, by position, with the words they know."""
+    target_range_: tuple[float, float]
+    """What fractions 0 and 1 stand for: (0, 1) for accuracies."""
+
+    def fit(self, X: Any, y: ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
+        """Learn from a table (n, F), array or DataFrame, and targets (n,)."""
+        table, target = self._read_training(X, y)
+        self.target_range_ = _target_range(target)
+        low, high = self.target_range_
+        self._learn(table, (target - low) / (high - low))
+        return self
+
+    def predict(self, X: Any) -> Floats:  # noqa: N803
+        """Return the predictions (n,) for a table (n, F) with the features of the training table."""
+        check_is_fitted(self)
+        low, high = self.target_range_
+        return low + (high - low) * self._predict_fractions(self._read(X))
+
+    @classmethod
+    @abstractmethod
+    def suggest(cls, trial: Trial) -> dict[str, Any]:
+        """Draw settings from the search space, which contains the best settings of the published study."""
+
+    @abstractmethod
+    def _learn(self, table: Table, fractions: Floats) -> None:
+        """Learn fractions in [0, 1] from a table."""
+
+    @abstractmethod
+    def _predict_fractions(self, table: Table) -> Floats:
+        """Return predictions in [0, 1]."""
+
+    @abstractmethod
+    def _state(self, folder: Path) -> tuple[dict[str, Any], Arrays]:
+        """Return what was learned as JSON values and arrays; files of a library's own format go to `folder`."""
+
+    @abstractmethod
+    def _restore(self, folder: Path, values: dict[str, Any], arrays: Arrays) -> None:
+        """Take over what `_state` returned."""
+
+    def _read_training(self, X: Any, y: ArrayLike) -> tuple[Table, Floats]:  # noqa: N803
+        if not has_words(X):
+            self.words_ = {}
+            values, target = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+            return Table(values, {}), np.asarray(target, dtype=np.float64)
+        validate_data(self, X, skip_check_array=True)
+        self.words_ = find_words(X)
+        target = column_or_1d(y, dtype=np.float64)
+        check_consistent_length(X, target)
+        if not np.isfinite(target).all():
+            raise ValueError("the targets contain NaN or infinity")
+        return encode_words(X, self.words_), target
+
+    def _read(self, X: Any) -> Table:  # noqa: N803
+        if not self.words_:
+            return Table(validate_data(self, X, dtype=[np.float64, np.float32], reset=False), {})
+        validate_data(self, X, skip_check_array=True, reset=False)
+        if not isinstance(X, pd.DataFrame):
+            raise ValueError(
+                f"fitted on a DataFrame with words, got {type(X).__name__}: give a DataFrame with its columns"
+            )
+        return encode_words(X, self.words_)
+
+
+def _target_range(target: Floats) -> tuple[float, float]:
+    low, high = float(target.min()), float(target.max())
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def set_aside(rows: int, fraction: float, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return a random split of training rows into those to learn from and those that decide when to stop.
+
+    The second part is empty for `fraction` 0 or fewer than SMALLEST_TO_SPLIT rows.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"`validation_fraction` is {fraction}, it must lie in [0, 1)")
+    order = rng.permutation(rows)
+    held = max(2, round(fraction * rows)) if fraction > 0 and rows >= SMALLEST_TO_SPLIT else 0
+    return np.sort(order[held:]), np.sort(order[:held])

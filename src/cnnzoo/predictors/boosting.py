@@ -1,0 +1,126 @@
+"""Boosted trees: CatBoost on accuracies as probabilities.
+
+Shape letters: n rows, F features.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from catboost import CatBoost, Pool
+from numpy.typing import NDArray
+from optuna import Trial
+from sklearn.utils import check_random_state
+
+from cnnzoo.predictors.base import Arrays, Floats, Predictor, set_aside
+from cnnzoo.predictors.tables import Table
+
+MODEL = "trees.cbm"
+ONE_HOT_MAX_SIZE = 16
+"""Words with at most so many values are split one against the rest; target statistics only help with many values."""
+
+
+class BoostedTrees(Predictor):
+    """Gradient boosting of symmetric trees with cross-entropy, so predictions stay in [0, 1].
+
+    Names are CatBoost's. Words are its native categories. A random `validation_fraction` of the training rows decides
+    how many of `iterations` trees are kept: training stops when its error has not improved for `patience` trees.
+    `n_jobs` threads (None: 1, -1: all) do not change the result. If no feature varies, the mean is predicted.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - scikit-learn: each setting is an argument
+        self,
+        iterations: int = 1000,
+        learning_rate: float = 0.05,
+        depth: int = 6,
+        l2_leaf_reg: float = 3.0,
+        subsample: float = 0.8,
+        rsm: float = 1.0,
+        border_count: int = 64,
+        validation_fraction: float = 0.15,
+        patience: int = 50,
+        random_state: int | np.random.RandomState | None = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.iterations = iterations
+        self.learning_rate = learning_rate
+        self.depth = depth
+        self.l2_leaf_reg = l2_leaf_reg
+        self.subsample = subsample
+        self.rsm = rsm
+        self.border_count = border_count
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    @classmethod
+    def suggest(cls, trial: Trial) -> dict[str, Any]:
+        """Draw settings: the published ranges of LightGBM, depth as far as symmetric trees need it."""
+        return {
+            "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
+            "depth": trial.suggest_int("depth", 3, 8),
+            "l2_leaf_reg": trial.suggest_float("l2_leaf_reg", 0.5, 100.0, log=True),
+            "subsample": trial.suggest_float("subsample", 0.2, 1.0),
+            "rsm": trial.suggest_float("rsm", 0.03, 1.0, log=True),
+        }
+
+    def _learn(self, table: Table, fractions: Floats) -> None:
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        learn, stop = set_aside(len(fractions), self.validation_fraction, np.random.default_rng(seed))
+        self.constant_ = None if (np.ptp(table.values[learn], axis=0) > 0).any() else float(fractions[learn].mean())
+        if self.constant_ is not None:
+            return  # CatBoost refuses tables in which nothing varies
+        self.model_ = CatBoost(
+            {
+                "loss_function": "CrossEntropy",
+                "iterations": self.iterations,
+                "learning_rate": self.learning_rate,
+                "depth": self.depth,
+                "l2_leaf_reg": self.l2_leaf_reg,
+                "bootstrap_type": "Bernoulli",
+                "subsample": self.subsample,
+                "rsm": self.rsm,
+                "border_count": self.border_count,
+                "one_hot_max_size": ONE_HOT_MAX_SIZE,
+                "random_seed": seed,
+                "thread_count": self.n_jobs or 1,
+                "allow_writing_files": False,
+                "verbose": False,
+            }
+        )
+        held = _pool(table.rows(stop), fractions[stop]) if len(stop) else None
+        patience = self.patience if len(stop) else None
+        self.model_.fit(_pool(table.rows(learn), fractions[learn]), eval_set=held, early_stopping_rounds=patience)
+
+    def _predict_fractions(self, table: Table) -> Floats:
+        if self.constant_ is not None:
+            return np.full(len(table.values), self.constant_)
+        predicted = self.model_.predict(_pool(table), prediction_type="Probability")  # (n, 2)
+        return np.asarray(predicted, dtype=np.float64)[:, 1]
+
+    @property
+    def feature_importances_(self) -> NDArray[np.float64]:
+        """How much each feature (F,) moves the prediction, in percent (CatBoost's PredictionValuesChange)."""
+        if self.constant_ is not None:
+            return np.zeros(self.n_features_in_)
+        return np.asarray(self.model_.get_feature_importance(), dtype=np.float64)
+
+    def _state(self, folder: Path) -> tuple[dict[str, Any], Arrays]:
+        if self.constant_ is None:
+            self.model_.save_model(str(folder / MODEL), format="cbm")
+        return {"constant": self.constant_}, {}
+
+    def _restore(self, folder: Path, values: dict[str, Any], arrays: Arrays) -> None:
+        self.constant_ = values["constant"]
+        if self.constant_ is None:
+            self.model_ = CatBoost().load_model(str(folder / MODEL), format="cbm")
+
+
+def _pool(table: Table, fractions: Floats | None = None) -> Pool:
+    if not table.words:
+        return Pool(table.values, label=fractions)
+    frame = pd.DataFrame(table.values)
+    frame = frame.astype(dict.fromkeys(table.words, np.int64))
+    return Pool(frame, label=fractions, cat_features=list(table.words))
