@@ -34,6 +34,7 @@ class Resource:
     cuts: list[int] = field(default_factory=list)  # bytes sent of the first answers before the connection is cut
     ranges: bool = True
     tells_length: bool = True
+    range_bytes: int | None = None  # the most that a range answer holds
     starts_at: int | None = None  # where a range answer starts, whatever was asked
     headers: dict[str, str] = field(default_factory=dict)
     stall_s: float = 0.0  # how long a cut connection stays open first
@@ -69,8 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._head(416, {"Content-Range": f"bytes */{len(resource.body)}", "Content-Length": "0"})
                 return
             start, status = start if resource.starts_at is None else resource.starts_at, 206
-            headers["Content-Range"] = f"bytes {start}-{len(resource.body) - 1}/{len(resource.body)}"
-        body = resource.body[start:]
+        body = resource.body[start:] if status == 200 else resource.body[start:][: resource.range_bytes]
+        if status == 206:
+            headers["Content-Range"] = f"bytes {start}-{start + len(body) - 1}/{len(resource.body)}"
         if resource.tells_length:
             headers["Content-Length"] = str(len(body))
         self._head(status, headers)

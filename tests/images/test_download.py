@@ -169,7 +169,7 @@ def test_the_beginning_from_one_mirror_is_not_continued_from_another(server: Ser
     server.resources["/a/toy/images.gz"] = Resource(first, cuts=[5000] + [0] * 9)
     server.resources["/b/toy/images.gz"] = Resource(second)
     depot(tmp_path, f"{server.url}/a", f"{server.url}/b").fetch(WRAPPED)
-    assert server.requests[-1] == ("/b/toy/images.gz", None)
+    assert [request for request in server.requests if request[0][:3] == "/b/"] == [("/b/toy/images.gz", None)]
 
 
 def test_a_decompression_bomb_is_refused(server: Server, tmp_path: Path) -> None:

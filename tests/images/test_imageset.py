@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnnzoo.errors import CnnzooError
-from cnnzoo.images import ImageSet, network_input
+from cnnzoo.images import ImageSet, imageset, network_input
 
 RNG = np.random.default_rng(3)
 
@@ -80,6 +80,11 @@ def test_network_input_is_the_mean_over_colours_in_minus_one_to_one(channels: in
     assert seen.dtype == np.float32
     assert seen.shape == (6, 8, 8)
     np.testing.assert_allclose(seen, (images.astype(np.float64) / 255 * 2 - 1).mean(axis=-1), rtol=0, atol=2e-7)
+
+
+def test_every_block_of_images_is_converted() -> None:
+    images = RNG.integers(0, 256, (2 * imageset.BLOCK + 1, 3, 3, 1), dtype=np.uint8)
+    np.testing.assert_allclose(network_input(images), images[..., 0] / 255 * 2 - 1, rtol=0, atol=2e-7)
 
 
 def test_black_and_white_are_the_ends_of_the_range() -> None:

@@ -70,6 +70,13 @@ def test_a_range_that_starts_elsewhere_is_not_appended(server: Server, tmp_path:
     assert run(server, tmp_path / "part") == BODY
 
 
+def test_ranges_shorter_than_asked_are_put_together(server: Server, tmp_path: Path) -> None:
+    server.resources["/f"] = Resource(BODY, range_bytes=120_000)
+    (tmp_path / "part").write_bytes(BODY[:1000])
+    assert run(server, tmp_path / "part") == BODY
+    assert [asked for _, asked in server.requests] == ["bytes=1000-", "bytes=121000-", "bytes=241000-"]
+
+
 def test_bytes_are_kept_as_sent_whatever_encoding_the_server_claims(server: Server, tmp_path: Path) -> None:
     # Some servers label a .gz file `Content-Encoding: gzip`; unwrapped bytes would not fit the ranges.
     server.resources["/f"] = Resource(BODY, headers={"Content-Encoding": "gzip"})
@@ -97,6 +104,7 @@ def test_a_larger_file_than_expected_is_refused(server: Server, tmp_path: Path, 
     server.resources["/f"] = Resource(BODY, tells_length=tells_length)
     with pytest.raises(TransferError, match="another file"):
         run(server, tmp_path / "part", most_bytes=200_000)
+    assert (tmp_path / "part").exists() == (not tells_length)  # nothing is read where the length says enough
 
 
 def test_an_unreachable_server_is_named_with_its_cause(tmp_path: Path) -> None:
