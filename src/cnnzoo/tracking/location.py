@@ -1,0 +1,86 @@
+"""Where the record lies: the address of the MLflow store, its artifacts, and whether they can be written.
+
+Light: does not import mlflow.
+"""
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from cnnzoo.artifacts import Artifacts
+from cnnzoo.errors import CnnzooError
+
+OVERRIDE = "MLFLOW_TRACKING_URI"
+SQLITE = "sqlite:///"
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # What cannot be delivered is spooled, so nobody has to wait for the many retries that MLflow makes by default.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+
+def prepare_environment() -> None:
+    """Set what mlflow reads when it is imported; to be called before. What the user has set stays."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def tracking_uri(artifacts: Artifacts) -> str:
+    """Return the address of the MLflow store: the project's own database unless MLFLOW_TRACKING_URI names another."""
+    return os.environ.get(OVERRIDE) or f"{SQLITE}{(artifacts.mlruns / 'mlflow.db').absolute().as_posix()}"
+
+
+def database(uri: str) -> Path | None:
+    """Return the file of an SQLite address, None for any other address."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def artifact_location(artifacts: Artifacts, experiment: str) -> str | None:
+    """Return where an experiment keeps its files; None leaves it to the server."""
+    if tracking_uri(artifacts).startswith(("http:", "https:")):
+        return None
+    return (artifacts.mlruns / "artifacts" / experiment).absolute().as_uri()
+
+
+def spool_folder(artifacts: Artifacts, collection: str) -> Path:
+    """Return the folder of what could not be delivered to the store yet."""
+    return artifacts.mlruns / "spool" / collection
+
+
+def check_writable(artifacts: Artifacts) -> None:
+    """Check, before hours of training, that the record can be kept; raises `CnnzooError` with the remedy."""
+    folder = artifacts.mlruns
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CnnzooError(
+            f"{folder}: cannot be written ({error.strerror}), so no run could be recorded. Make it a folder that you "
+            f"may write, e.g. `chmod -R u+w {folder}`, or move it away: a new one is made."
+        ) from error
+    file = database(tracking_uri(artifacts))
+    try:
+        if file is not None:
+            check_database(file)
+    except sqlite3.Error as error:
+        raise CnnzooError(
+            f"{file}: cannot be used as MLflow's database ({error}). Make it writable, or move it away: the runs of "
+            "all networks are rebuilt from the shards."
+        ) from error
+
+
+def check_database(file: Path) -> None:
+    """Open a database for writing if it is there; raises `sqlite3.Error` at once (MLflow retries for 100 s)."""
+    if not file.exists():
+        return
+    with closing(sqlite3.connect(file, timeout=0)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # busy passes: another writer is at work
+                raise
