@@ -196,7 +196,7 @@ class Params(Section):
         for name, population in self.populations.items():
             if population.dataset not in self.datasets:
                 raise ValueError(
-                    f"`populations.{name}.dataset` is {population.dataset}, which `datasets` does not list: {self.datasets}"
+                    f"`populations.{name}.dataset` is {population.dataset}, but `datasets` lists only {self.datasets}"
                 )
         return self
 

@@ -136,7 +136,9 @@ class Layout:
         """Read the text of layout.csv; raises `CnnzooError` that names the wrong line."""
         rows = list(csv.reader(io.StringIO(text)))
         if not rows or tuple(rows[0]) != COLUMNS:
-            raise CnnzooError(f"layout.csv: the header must be {','.join(COLUMNS)}, got {','.join(rows[0]) if rows else 'nothing'}")
+            raise CnnzooError(
+                f"layout.csv: the header must be {','.join(COLUMNS)}, got {','.join(rows[0]) if rows else 'nothing'}"
+            )
         variables: list[Variable] = []
         for number, row in enumerate(rows[1:], start=2):
             variables.append(_read_variable(row, number, start=variables[-1].end if variables else 0))
@@ -151,7 +153,9 @@ def _read_variable(row: list[str], number: int, start: int) -> Variable:
         shape = ast.literal_eval(shape_text)
         variable = Variable(name, int(begin), int(end), tuple(int(side) for side in shape))
     except (ValueError, TypeError, SyntaxError) as error:
-        raise CnnzooError(f"layout.csv, line {number}: cannot be read ({error}); expected {','.join(COLUMNS)}") from error
+        raise CnnzooError(
+            f"layout.csv, line {number}: cannot be read ({error}); expected {','.join(COLUMNS)}"
+        ) from error
     if variable.start != start or variable.end - variable.start != int(size) or int(size) != prod(variable.shape):
         raise CnnzooError(
             f"layout.csv, line {number}: `{name}` has range {begin}-{end}, size {size} and shape {shape_text}, "

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from cnnzoo import seeds
 from cnnzoo.atomic import write_text
@@ -108,7 +108,7 @@ def quantile(distribution: Range | Choice[Any], probability: float) -> Any:
     if distribution.log_uniform is not None:
         low, high = (math.log(bound) for bound in distribution.log_uniform)
         return math.exp(low + probability * (high - low))
-    low, high = distribution.uniform
+    low, high = distribution.bounds
     return low + probability * (high - low)
 
 
@@ -128,12 +128,14 @@ def read(path: Path) -> list[Recipe]:
             rows = list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise CnnzooError(f"{path}: not there; make it with `dvc repro recipes`") from error
-    recipes = []
+    recipes, kinds = [], get_type_hints(Recipe)
     for number, row in enumerate(rows, start=2):
         try:
-            recipes.append(Recipe(**{field.name: field.type(row[field.name]) for field in fields(Recipe)}))
+            recipes.append(Recipe(**{name: kind(row[name]) for name, kind in kinds.items()}))
         except (KeyError, TypeError, ValueError) as error:
-            raise CnnzooError(f"{path}, line {number}: not a recipe ({error!r}); expected {','.join(COLUMNS)}") from error
+            raise CnnzooError(
+                f"{path}, line {number}: not a recipe ({error!r}); expected {','.join(COLUMNS)}"
+            ) from error
     if not recipes:
         raise CnnzooError(f"{path}: holds no recipes; run `dvc repro recipes` again")
     return recipes

@@ -12,7 +12,7 @@ def assemble(context: StageContext) -> None:
     artifacts, collection = context.artifacts, context.target
     shards, recipes = read_shards(artifacts.checkpoints(collection)), read(artifacts.recipes(collection))
     assembled = write_collection(shards, recipes, collection, artifacts.zoo(collection), context.params.seed)
-    sync_zoo(artifacts, collection, shards, recipes, assembled.first_rows)
+    sync_zoo(artifacts, collection, shards, recipes, assembled.first_row)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def explain_faults(work: Callable[[], None]) -> int:
 
 REMEDIES = {
     errno.ENOSPC: "Free some space and run the same command again: what is finished is kept.",
-    errno.EDQUOT: "Your disk quota is used up: free some space and run the same command again; what is finished is kept.",
+    errno.EDQUOT: "Your disk quota is used up: free some space and run again; what is finished is kept.",
     errno.EROFS: "The project's folder must be writable: run in a writable copy.",
     errno.EACCES: "Give yourself the right to write there, or run in a folder of your own.",
     errno.EPERM: "Give yourself the right to write there, or run in a folder of your own.",

@@ -35,7 +35,8 @@ def plan(recipes: Sequence[Recipe], origin: Origin, folder: Path, cohort_size: i
     that no other valid shard holds. Raises `CnnzooError` for a damaged shard.
     """
     untrained = dict.fromkeys(recipes)
-    valid, stale = [], []
+    valid: list[Shard] = []
+    stale: list[Shard] = []
     for shard in read_shards(folder):
         held = [recipe for recipe in shard.recipes if recipe in untrained] if shard.origin == origin else []
         (valid if held else stale).append(shard)

@@ -80,8 +80,8 @@ def masks(plan: MaskPlan, key: tuple[int, int], rate: float, images: int) -> lis
     """Return, per layer, what is kept: bool (B, positions, channels). `key` is the step's key."""
     kept = []
     for positions, offset, count in zip(plan.positions, plan.offsets, plan.layer_words, strict=True):
-        image = np.arange(images, dtype=np.uint32)[:, None] * np.uint32(plan.image_words)  # (B, 1)
-        counters = image + np.arange(offset, offset + count, dtype=np.uint32)  # (B, words)
+        starts = np.arange(images, dtype=np.uint32) * np.uint32(plan.image_words)  # (B,)
+        counters = np.add.outer(starts, np.arange(offset, offset + count, dtype=np.uint32))  # (B, words)
         drawn = words(counters, key).reshape(images, -1, plan.channels)
         halves = np.stack([drawn & np.uint32(0xFFFF), drawn >> np.uint32(16)], axis=2)  # (B, pairs, 2, channels)
         kept.append(halves.reshape(images, -1, plan.channels)[:, :positions] >= threshold(rate))

@@ -28,7 +28,9 @@ class History:
         """Remember the first epoch after which a network is not finite; `finite` is (N,)."""
         self.diverged_epoch[~finite & (self.diverged_epoch == NEVER)] = epoch
 
-    def record(self, epoch: int, weights: NDArray[np.float32], test: Scores, train: Scores) -> Mapping[str, Any]:
+    def record(
+        self, epoch: int, weights: NDArray[np.float32], test: Scores, train: Scores
+    ) -> Mapping[str, NDArray[np.float64]]:
         """Keep one checkpoint epoch; returns its metrics, each float64 (N,)."""
         column = self.epochs.index(epoch)
         metrics = {
@@ -45,9 +47,8 @@ class History:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything by name, for a resume point."""
-        return {"history.weights": self.weights, "history.diverged_epoch": self.diverged_epoch} | {
-            f"history.{name}": values for name, values in self.metrics.items()
-        }
+        arrays: dict[str, NDArray[Any]] = {f"history.{name}": values for name, values in self.metrics.items()}
+        return arrays | {"history.weights": self.weights, "history.diverged_epoch": self.diverged_epoch}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Continue from what `arrays` returned."""
@@ -59,4 +60,4 @@ class History:
 
 def finite_networks(engine: Engine) -> NDArray[np.bool_]:
     """Return which networks have only finite weights, (N,)."""
-    return np.isfinite(engine.weights()).all(axis=1)
+    return np.asarray(np.isfinite(engine.weights()).all(axis=1))

@@ -33,8 +33,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.subset_size < self.minibatch:
             raise CnnzooError(
-                f"`populations.{self.collection}.minibatch={self.minibatch}` is larger than the {self.subset_size} images "
-                f"that `train_fraction={self.fraction}` leaves of {self.images}: no network could take a step. "
+                f"`populations.{self.collection}.minibatch={self.minibatch}` is larger than the {self.subset_size} "
+                f"images that `train_fraction={self.fraction}` leaves of {self.images}: no network could take a step. "
                 f"Use a minibatch of at most {self.subset_size}."
             )
 

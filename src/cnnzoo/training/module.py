@@ -3,6 +3,8 @@
 Shape letters: S steps, B images of a minibatch.
 """
 
+from typing import Any
+
 import numpy as np
 import pytorch_lightning as lightning
 from numpy.typing import NDArray
@@ -59,7 +61,7 @@ class CohortData(lightning.LightningDataModule):
         return DataLoader(_Blocks(self.schedule.epoch(epoch), self.block), batch_size=None, collate_fn=_as_is)
 
 
-def _as_is(minibatches: Minibatches) -> Minibatches:
+def _as_is(minibatches: Any) -> Any:
     # Indices stay in NumPy: as tensors Lightning would copy them to the device and the engine back.
     return minibatches
 

@@ -81,8 +81,8 @@ class TrainingProgress:
         )
 
     def _summary(self) -> str:
-        elapsed_s = time.monotonic() - self._started
-        return f"train {self.collection}: {self.networks_done} networks in {duration(elapsed_s)}, {self.rate:,.0f} images/s"
+        elapsed = duration(time.monotonic() - self._started)
+        return f"train {self.collection}: {self.networks_done} networks in {elapsed}, {self.rate:,.0f} images/s"
 
 
 def duration(seconds: float) -> str:

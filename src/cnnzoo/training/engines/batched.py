@@ -276,7 +276,9 @@ class _Dropout:
         starts = torch.arange(images, dtype=torch.int32, device=self.device)[:, None] * self.plan.image_words  # (B, 1)
         result = []
         for side, offset, count in zip(self.sides, self.plan.offsets, self.plan.layer_words, strict=True):
-            counters = starts + torch.arange(offset, offset + count, dtype=torch.int32, device=self.device)  # (B, words)
+            counters = starts + torch.arange(
+                offset, offset + count, dtype=torch.int32, device=self.device
+            )  # (B, words)
             drawn = _words(counters, keys[:, 0, None, None], keys[:, 1, None, None])  # (N, B, words)
             drawn = drawn.view(len(keys), images, -1, 1, self.plan.channels)
             halves = torch.cat([drawn & 0xFFFF, (drawn >> 16) & 0xFFFF], dim=3)  # (N, B, pairs, 2, U)

@@ -15,7 +15,7 @@ from cnnzoo.training.engines.reference import ReferenceEngine
 
 CPU_STACK_IMAGES = 512
 """Images (networks x minibatch) that the batched engine stacks on a CPU: measured, what stays in a 1 MiB L2 cache."""
-CLASSES = {"native": NativeEngine, "batched": BatchedEngine, "reference": ReferenceEngine}
+CLASSES: dict[str, type[Engine]] = {"native": NativeEngine, "batched": BatchedEngine, "reference": ReferenceEngine}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ def choose(name: EngineName, runtime: Runtime) -> EngineChoice:
     if name == "auto":
         name = "batched" if device != "cpu" else "native"
         if name == "native" and missing:
-            warnings.warn(f"the native engine is not available ({missing}); training with the slower batched engine", stacklevel=2)
+            warnings.warn(
+                f"the native engine is not available ({missing}); training with the slower batched engine", stacklevel=2
+            )
             name = "batched"
     if name == "native" and missing:
         raise CnnzooError(f"`train.engine=native` is not available: {missing}. Use `auto`, `batched` or `reference`.")

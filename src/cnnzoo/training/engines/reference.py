@@ -130,8 +130,9 @@ class _Network:
         weights = self.tensors["weights"]
         correct, entropy = 0, 0.0
         with torch.no_grad():
-            for x, y in zip(inputs.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
-                logits = self.logits(weights, x)
+            for start in range(0, len(labels), EVALUATION_BATCH):
+                y = labels[start : start + EVALUATION_BATCH]
+                logits = self.logits(weights, inputs[start : start + EVALUATION_BATCH])
                 correct += int((logits.argmax(dim=1) == y).sum())
                 entropy += float(F.cross_entropy(logits, y, reduction="sum"))
             return correct / len(labels), entropy / len(labels) + float(self.penalty(weights))
