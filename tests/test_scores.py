@@ -68,11 +68,11 @@ def test_intervals_cover_the_true_score_about_as_often_as_they_say():
     rng = np.random.default_rng(11)
     truth = 0.04  # variance of the noise = the true mean squared error
     hits = 0
-    for _ in range(100):
+    for _ in range(60):
         target = rng.normal(size=80)
-        low, high = scores.intervals(target, target + rng.normal(0, 0.2, 80), 200, 0.9, rng)["mse"]
+        low, high = scores.intervals(target, target + rng.normal(0, 0.2, 80), 100, 0.9, rng)["mse"]
         hits += low <= truth <= high
-    assert 78 <= hits <= 97  # 0.90 nominal, a little less for 80 networks; five sigma of a binomial
+    assert 43 <= hits <= 59  # 0.90 nominal, a little less for 80 networks; within five sigma of a binomial
 
 
 def test_unequal_lengths_are_refused():

@@ -26,7 +26,8 @@ class BoostedTrees(Predictor):
 
     Names are CatBoost's. Words are its native categories. A random `validation_fraction` of the training rows decides
     how many of `iterations` trees are kept: training stops when its error has not improved for `patience` trees.
-    `n_jobs` threads (None: 1, -1: all) do not change the result. If no feature varies, the mean is predicted.
+    `n_jobs` threads (None: 1, -1: all) do not change the result. If no feature or
+    no target varies, the mean is predicted.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - scikit-learn: each setting is an argument
@@ -69,9 +70,10 @@ class BoostedTrees(Predictor):
     def _learn(self, table: Table, fractions: Floats) -> None:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         learn, stop = set_aside(len(fractions), self.validation_fraction, np.random.default_rng(seed))
-        self.constant_ = None if (np.ptp(table.values[learn], axis=0) > 0).any() else float(fractions[learn].mean())
+        varies = (np.ptp(table.values[learn], axis=0) > 0).any() and np.ptp(fractions[learn]) > 0
+        self.constant_ = None if varies else float(fractions[learn].mean())
         if self.constant_ is not None:
-            return  # CatBoost refuses tables in which nothing varies
+            return  # CatBoost refuses to learn where nothing varies
         self.model_ = CatBoost(
             {
                 "loss_function": "CrossEntropy",

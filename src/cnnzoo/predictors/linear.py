@@ -61,10 +61,9 @@ class LogitLinear(Predictor):
         if inputs.shape[1] > inputs.shape[0]:
             # The penalty makes the optimal w a combination of the rows: w = basis u with |w| = |u|.
             basis, reduced = qr(inputs.T, mode="economic", check_finite=False)  # (E, n), (n, n)
-            inputs = reduced.T
+            inputs = np.asarray(reduced.T, dtype=np.float64)
         start = np.zeros(inputs.shape[1] + 1)
         start[-1] = logit(np.clip(fractions.mean(), 1e-6, 1 - 1e-6))
-        solution: Floats
         solution, steps = self._minimise("cross_entropy", inputs, fractions, start)
         if self.loss == "squared_error":
             solution, more = self._minimise("squared_error", inputs, fractions, solution)

@@ -1,0 +1,225 @@
+"""Feature sets against the published notebook's formulas in plain NumPy, on random, degenerate and stored weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from builders import SEED, make_recipes, make_shards
+from cnnzoo import features
+from cnnzoo.collection import Collection, assemble
+from cnnzoo.errors import CnnzooError
+from cnnzoo.features import statistics
+from cnnzoo.layout import Architecture, layout_of
+from cnnzoo.recipes import SAMPLED
+
+LAYOUT = layout_of(Architecture())
+ALL_LAYERS = "wstats-layers:0,1,2,3-qts:0,25,50,75,100"
+
+# Equal to the plain formulas to rounding: float32 sums of up to 4,970 values, relative to the largest weight of a row.
+TOLERANCE = 4e-6
+
+
+def plain_statistics(row: np.ndarray, percentiles=(0, 25, 50, 75, 100)) -> np.ndarray:
+    """What the published `extract_summary_features` returns for a flat vector."""
+    return np.append(np.percentile(row, percentiles), [np.std(row), np.mean(row)])
+
+
+def plain(name: str, weights: np.ndarray) -> np.ndarray:
+    """The sets written down again, row by row, with the boundaries of the published notebook."""
+    boundaries = [(0, 16), (16, 160), (160, 176), (176, 2480), (2480, 2496), (2496, 4800), (4800, 4810), (4810, 4970)]
+    layers = {layer: boundaries[2 * layer : 2 * layer + 2] for layer in range(4)}
+    rows = weights.astype(np.float64)
+    if name == "wstats-glob":
+        return np.stack([plain_statistics(row) for row in rows])
+    kind, chosen, how = name.split("-")
+    spans = [span for layer in chosen.split(":")[1].split(",") for span in layers[int(layer)]]
+    if kind == "wnorm":
+        return np.stack([[np.linalg.norm(row[a:b], int(how[1])) for a, b in spans] for row in rows])
+    percentiles = [float(q) for q in how.split(":")[1].split(",")]
+    return np.stack([np.concatenate([plain_statistics(row[a:b], percentiles) for a, b in spans]) for row in rows])
+
+
+def degenerate_weights() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal((40, LAYOUT.size), dtype=np.float32)
+    position = np.arange(LAYOUT.size)
+    return {
+        "normal": normal * 0.2,
+        "constant": np.full((3, LAYOUT.size), 0.1, dtype=np.float32),
+        "zero": np.zeros((3, LAYOUT.size), dtype=np.float32),
+        "ascending": np.tile(position.astype(np.float32), (3, 1)),
+        "descending": np.tile(-position.astype(np.float32), (3, 1)),
+        # Values that depend on the index modulo the number of runs (9, 20): the guess of the slices is always wrong.
+        "aligned with the runs": np.tile((position % 9 * 7 + position % 20).astype(np.float32), (3, 1)),
+        "one huge": np.where(position == 300, np.float32(1e6), normal[:5]),
+        "many ties": np.round(normal),
+        "half dead": normal * (position % 16 < 8),
+        "large mean": normal * np.float32(1e-3) + np.float32(5),
+    }
+
+
+@pytest.mark.parametrize("kind", degenerate_weights())
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name in features.PUBLISHED if name.startswith(("wstats", "wnorm"))),
+        "wstats-layers:1,2-qts:0.5,10,33.3,90,99.9",
+    ],
+)
+def test_features_are_the_plain_formulas(name, kind):
+    weights = degenerate_weights()[kind].astype(np.float32)
+    (found,) = features.compute(weights, LAYOUT, features.parse(name))
+    expected = plain(name, weights)
+    assert found.dtype == np.float32
+    largest = (
+        np.abs(expected).max(axis=1, keepdims=True) if "l1" in name else np.abs(weights).max(axis=1, keepdims=True)
+    )
+    np.testing.assert_array_less(np.abs(found - expected), TOLERANCE * np.maximum(largest, np.abs(expected)) + 1e-30)
+
+
+def test_percentiles_are_those_of_numpy_to_the_last_bit():
+    weights = degenerate_weights()["normal"]
+    (found,) = features.compute(weights, LAYOUT, features.parse("wstats-layers:1-qts:0,25,50,75,100"))
+    expected = np.percentile(weights[:, 176:2480], [0, 25, 50, 75, 100], axis=1).T.astype(np.float32)
+    np.testing.assert_array_max_ulp(found[:, 7:12], expected, maxulp=1)
+
+
+def test_rows_do_not_depend_on_blocks_or_threads(monkeypatch):
+    weights = degenerate_weights()["normal"]
+    parts = [part for name in (ALL_LAYERS, "wstats-glob", "wnorm-layers:0,3-l2") for part in features.parse(name)]
+    whole = features.compute(weights, LAYOUT, parts, threads=1)
+    monkeypatch.setattr(statistics, "BLOCK_ROWS", 7)
+    for first, second in zip(whole, features.compute(weights, LAYOUT, parts, threads=3), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_row_with_a_nan_has_nan_statistics_and_leaves_the_others_alone():
+    weights = degenerate_weights()["normal"].copy()
+    (clean,) = features.compute(weights, LAYOUT, features.parse(ALL_LAYERS))
+    weights[5, 1000] = np.nan  # in conv2d_1/kernel
+    (found,) = features.compute(weights, LAYOUT, features.parse(ALL_LAYERS))
+    assert np.isnan(found[5, 21:28]).all()
+    clean[5, 21:28] = np.nan
+    np.testing.assert_array_equal(found, clean)
+
+
+def test_order_inside_a_tensor_does_not_matter():
+    weights = degenerate_weights()["normal"]
+    shuffled = weights.copy()
+    shuffled[:, 176:2480] = np.random.default_rng(1).permuted(weights[:, 176:2480], axis=1)
+    first, second = (features.compute(w, LAYOUT, features.parse(ALL_LAYERS))[0] for w in (weights, shuffled))
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_columns_are_named_by_tensor_and_statistic():
+    (part,) = features.parse(ALL_LAYERS)
+    columns = part.columns(LAYOUT)
+    assert len(columns) == len(set(columns)) == 56
+    assert columns[:8] == [f"conv2d/bias:{s}" for s in ("q0", "q25", "q50", "q75", "q100", "std", "mean")] + [
+        "conv2d/kernel:q0"
+    ]
+    assert columns[24] == "conv2d_1/kernel:q75"
+    assert features.parse("wstats-glob")[0].columns(LAYOUT) == [
+        "all:q0",
+        "all:q25",
+        "all:q50",
+        "all:q75",
+        "all:q100",
+        "all:std",
+        "all:mean",
+    ]
+    assert features.parse("wnorm-layers:3-l2")[0].columns(LAYOUT) == ["dense/bias:l2", "dense/kernel:l2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("weigths", "weights"),
+        ("hyper.lerning_rate", "hyper.learning_rate"),
+        ("wnorm-layers:0,1,2,3-l3", "wnorm-layers:0,1,2,3-l2"),
+        ("wstats-layers:3,0-qts:0,25,50,75,100", "wstats-layers:3-qts:0,25,50,75,100"),
+        ("wstats-layers:3-qts:0,25,50,75,101", "wstats-layers:3-qts:0,25,50,75,100"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_one(name, nearest):
+    with pytest.raises(CnnzooError, match=f"did you mean `{nearest}`"):
+        features.parse(name)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory) -> Collection:
+    folder = tmp_path_factory.mktemp("zoo")
+    recipes = make_recipes(6)
+    assemble(make_shards(folder / "shards", recipes), recipes, "tiny", folder / "zoo", SEED)
+    return Collection.open(folder / "zoo")
+
+
+def test_every_published_set_is_written_and_read_back(zoo, tmp_path):
+    features.write_features(zoo, features.PUBLISHED, tmp_path / "features", threads=2)
+    rows = zoo.final()[[4, 1]]
+    for name in features.PUBLISHED:
+        table = features.read_features(zoo, tmp_path / "features", name, rows)
+        assert list(table.index) == list(rows)
+        if name.startswith(("wstats", "wnorm")):
+            np.testing.assert_allclose(table.to_numpy(), plain(name, zoo.weights[rows]), atol=1e-5, rtol=1e-5)
+    whole = features.read_features(zoo, tmp_path / "features", "weights", rows)
+    np.testing.assert_array_equal(whole.to_numpy(), zoo.weights[rows])
+    layers = [features.read_features(zoo, tmp_path / "features", f"weights.{layer}", rows) for layer in range(4)]
+    pd.testing.assert_frame_equal(pd.concat(layers, axis=1), whole)
+    assert not list((tmp_path / "features").glob("weights*")), "the weights are read from the zoo, not copied"
+
+
+def test_hyper_holds_every_sampled_hyperparameter_and_its_words(zoo, tmp_path):
+    features.write_features(zoo, ["hyper", "hyper+weights"], tmp_path / "features")
+    rows = zoo.final()[:2]  # two rows hold few of the words
+    table = features.read_features(zoo, tmp_path / "features", "hyper", rows)
+    assert list(table.columns) == [f"config.{name}" for name in SAMPLED]
+    for column in table.columns:
+        assert table[column].tolist() == zoo.metrics[column].iloc[rows].tolist()
+    assert list(table["config.optimizer"].cat.categories) == ["sgd", "adam", "rmsprop"]
+    both = features.read_features(zoo, tmp_path / "features", "hyper+weights", rows)
+    assert both.shape == (2, len(SAMPLED) + LAYOUT.size)
+
+
+def test_writing_twice_gives_the_same_bytes(zoo, tmp_path):
+    for folder in ("first", "second"):
+        features.write_features(zoo, ["hyper", ALL_LAYERS], tmp_path / folder)
+    files = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert files == ["hyper.parquet", "wstats-layers_0.1.2.3-qts_0.25.50.75.100.parquet"]
+    for name in files:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_an_unwritten_set_is_named_with_the_remedy(zoo, tmp_path):
+    with pytest.raises(CnnzooError, match=r"add `wstats-glob` to `features.sets`"):
+        features.read_features(zoo, tmp_path, "wstats-glob", zoo.final())
+
+
+def test_a_layer_that_the_networks_lack_is_named_before_any_work(zoo, tmp_path):
+    with pytest.raises(CnnzooError, match=r"layers 0 to 3, there is no layer 4"):
+        features.write_features(zoo, ["hyper", "weights.4"], tmp_path / "features")
+    assert not (tmp_path / "features").exists()
+
+
+def test_features_of_another_state_of_the_collection_are_refused(zoo, tmp_path):
+    features.write_features(zoo, ["wstats-glob"], tmp_path / "features")
+    longer = replace(zoo, metrics=pd.concat([zoo.metrics, zoo.metrics]))
+    with pytest.raises(CnnzooError, match=r"54 rows of 7 features, the collection has 108"):
+        features.read_features(longer, tmp_path / "features", "wstats-glob", np.array([0]))
+
+
+def test_a_damaged_file_is_named(zoo, tmp_path: Path):
+    features.write_features(zoo, ["wstats-glob"], tmp_path / "features")
+    path = tmp_path / "features" / "wstats-glob.parquet"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(CnnzooError, match=r"wstats-glob.parquet: not a whole Parquet file"):
+        features.read_features(zoo, tmp_path / "features", "wstats-glob", np.array([0]))
+
+
+def test_an_unknown_word_among_the_hyperparameters_is_named(zoo):
+    metrics = zoo.metrics.assign(**{"config.optimizer": "lion"})
+    with pytest.raises(CnnzooError, match=r"`config.optimizer` has 'lion', expected one of sgd, adam, rmsprop"):
+        features.hyperparameters(metrics, features.parse("hyper")[0])
