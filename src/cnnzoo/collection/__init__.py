@@ -12,6 +12,6 @@ The published archives hold the first three.
 from cnnzoo.collection.checker import check
 from cnnzoo.collection.format import Half, write_split
 from cnnzoo.collection.reader import Collection
-from cnnzoo.collection.writer import Assembled, assemble
+from cnnzoo.collection.writer import Assembled, assemble, first_rows
 
-__all__ = ["Assembled", "Collection", "Half", "assemble", "check", "write_split"]
+__all__ = ["Assembled", "Collection", "Half", "assemble", "check", "first_rows", "write_split"]

@@ -96,7 +96,7 @@ def assemble(
             f"all {len(diverged)} networks of `{collection}` diverged: a collection would have no rows. "
             "Lower the upper bound of `recipes.learning_rate` in params.yaml."
         )
-    first_row = {source.recipe.network: position * len(epochs) for position, source in enumerate(finite)}
+    first_row = _first_rows(finite, len(epochs))
     try:
         with atomic_folder(folder) as temporary:
             _write_weights(temporary, finite, first_row, epochs)
@@ -111,6 +111,17 @@ def assemble(
             f"The weights alone need {_matrix_bytes(finite, epochs) / 1e9:.2f} GB: free some space or use another disk."
         ) from error
     return Assembled(len(epochs), first_row, {source.recipe.network: source.diverged_epoch for source in diverged})
+
+
+def first_rows(shards: Sequence[TrainedNetworks], recipes: Sequence[Recipe]) -> dict[int, int]:
+    """Return where `assemble` puts each network: network id -> its first row. Diverged networks have none."""
+    sources = _find(shards, recipes)
+    finite = [source for source in sources if source.diverged_epoch < 0]
+    return _first_rows(finite, len(_common_epochs(sources)))
+
+
+def _first_rows(finite: Sequence[_Source], rows_per_network: int) -> dict[int, int]:
+    return {source.recipe.network: position * rows_per_network for position, source in enumerate(finite)}
 
 
 def _find(shards: Sequence[TrainedNetworks], recipes: Sequence[Recipe]) -> list[_Source]:

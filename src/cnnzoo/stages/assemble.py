@@ -3,16 +3,14 @@
 from cnnzoo.collection import assemble as write_collection
 from cnnzoo.recipes import read
 from cnnzoo.stages.entry import StageContext, run_stage
-from cnnzoo.tracking import sync_zoo
 from cnnzoo.training.shards import read_shards
 
 
 def assemble(context: StageContext) -> None:
-    """Write data/zoo/<collection>/, and tell the tracked runs where in the matrix their networks lie."""
+    """Write data/zoo/<collection>/."""
     artifacts, collection = context.artifacts, context.target
     shards, recipes = read_shards(artifacts.checkpoints(collection)), read(artifacts.recipes(collection))
-    assembled = write_collection(shards, recipes, collection, artifacts.zoo(collection), context.params.seed)
-    sync_zoo(artifacts, collection, shards, recipes, assembled.first_row)
+    write_collection(shards, recipes, collection, artifacts.zoo(collection), context.params.seed)
 
 
 if __name__ == "__main__":

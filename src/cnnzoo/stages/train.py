@@ -1,5 +1,6 @@
 """Stage `train`: the networks of a collection, as shards of raw checkpoints, tracked in MLflow."""
 
+from cnnzoo.collection import first_rows
 from cnnzoo.recipes import read
 from cnnzoo.stages.entry import StageContext, run_stage
 from cnnzoo.tracking import ZooTracker, check_writable, sync_zoo
@@ -13,7 +14,7 @@ def train(context: StageContext) -> None:
     check_writable(artifacts)
     with ZooTracker(artifacts, collection) as tracker:
         shards = train_collection(artifacts, context.params, collection, recipes, tracker)
-    sync_zoo(artifacts, collection, shards, recipes)
+    sync_zoo(artifacts, collection, shards, recipes, first_rows(shards, recipes))
 
 
 if __name__ == "__main__":

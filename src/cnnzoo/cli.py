@@ -1,0 +1,87 @@
+"""The command line: what people do with a zoo beside `dvc repro`.
+
+Everything heavy is imported inside the commands, so that `cnnzoo --help` answers at once.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnzoo.artifacts import Artifacts
+from cnnzoo.stages.entry import explain_faults
+
+app = typer.Typer(
+    help="Make, keep and learn from large populations of small trained networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+Root = Annotated[Path, typer.Option(help="Root of the project.", file_okay=False)]
+
+
+def main() -> None:
+    """Run the command line; faults that a person can mend end with one message and exit code 1."""
+    app()
+
+
+@app.command()
+def check(path: Annotated[Path, typer.Argument(help="Folder of a collection, e.g. data/zoo/mnist5k.")]) -> None:
+    """Verify a folder in the published format; say what is wrong where."""
+
+    def work() -> None:
+        from cnnzoo import collection  # noqa: PLC0415 - imports pandas
+        from cnnzoo.errors import CnnzooError  # noqa: PLC0415
+
+        problems = collection.check(path)
+        if problems:
+            raise CnnzooError(f"{path}: {len(problems)} problem(s)\n" + "\n".join(f"  - {p}" for p in problems))
+        opened = collection.Collection.open(path)
+        rows, parameters = opened.weights.shape
+        typer.echo(f"{path}: valid; {len(opened.networks)} networks, {rows} checkpoints of {parameters} parameters")
+
+    _run(work)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+    root: Root = Path(),
+) -> None:
+    """Open MLflow on the tracked networks and predictor searches (on 127.0.0.1 only)."""
+
+    def work() -> None:
+        from cnnzoo.tracking.ui import serve_ui  # noqa: PLC0415 - mlflow takes seconds to import
+
+        serve_ui(Artifacts(root), port)
+
+    _run(work)
+
+
+@app.command()
+def track(
+    collection: Annotated[str, typer.Argument(help="A collection of params.yaml.")], root: Root = Path()
+) -> None:
+    """Rebuild the MLflow record of a collection from its shards, e.g. after `dvc pull`."""
+
+    def work() -> None:
+        from cnnzoo import config, recipes, tracking  # noqa: PLC0415 - mlflow takes seconds to import
+        from cnnzoo.collection import first_rows  # noqa: PLC0415
+        from cnnzoo.training.shards import read_shards  # noqa: PLC0415
+
+        artifacts = Artifacts(root)
+        config.load(artifacts.params).population(collection)
+        wanted, shards = recipes.read(artifacts.recipes(collection)), read_shards(artifacts.checkpoints(collection))
+        tracking.check_writable(artifacts)
+        tracking.sync_zoo(artifacts, collection, shards, wanted, first_rows(shards, wanted))
+        typer.echo(f"{len(wanted)} networks of {collection} are on record; `cnnzoo ui` shows them")
+
+    _run(work)
+
+
+def _run(work: Callable[[], None]) -> None:
+    code = explain_faults(work)
+    if code:
+        raise typer.Exit(code)

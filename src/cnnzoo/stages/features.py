@@ -1,0 +1,19 @@
+"""Stage `features`: the named inputs of the predictors, for every row of a collection."""
+
+import os
+
+from cnnzoo.collection import Collection
+from cnnzoo.features import write_features
+from cnnzoo.stages.entry import StageContext, run_stage
+
+
+def features(context: StageContext) -> None:
+    """Write data/features/<collection>/."""
+    artifacts, collection = context.artifacts, context.target
+    threads = context.params.runtime.threads or os.cpu_count() or 1
+    zoo = Collection.open(artifacts.zoo(collection))
+    write_features(zoo, context.params.features.sets, artifacts.features(collection), threads)
+
+
+if __name__ == "__main__":
+    run_stage(features, target="collection")
