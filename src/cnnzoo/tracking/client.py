@@ -1,7 +1,8 @@
 """The store through MLflow's own client: any server, any version, 10 to 50 runs a second.
 
-A server gives run ids itself and changes or takes back nothing that was logged. So runs are found by network and cohort,
-what is there is read before anything is added, and a run that contradicts the record is deleted and written anew.
+A server gives run ids itself and changes or takes back nothing that was logged. So runs are found by network and
+cohort, what is there is read before anything is added, and a run that contradicts the record is deleted and written
+anew.
 """
 
 import logging
@@ -37,7 +38,7 @@ def connect(artifacts: Artifacts) -> MlflowClient:
 
 
 def ensure_experiment(client: MlflowClient, artifacts: Artifacts, card: ExperimentCard) -> Experiment:
-    """Return the experiment of this name, made or brought back if need be, with its note."""
+    """Return the experiment of this name, made or brought back if need be; a note that a person has edited stays."""
     experiment = client.get_experiment_by_name(card.name)
     if experiment is None:
         with suppress(MlflowException):  # another process was faster: found below
@@ -48,7 +49,7 @@ def ensure_experiment(client: MlflowClient, artifacts: Artifacts, card: Experime
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     for key, value in card.tags.items():
-        if experiment.tags.get(key) != value:
+        if key not in experiment.tags:
             client.set_experiment_tag(experiment.experiment_id, key, value)
     return experiment
 

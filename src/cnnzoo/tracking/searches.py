@@ -16,9 +16,10 @@ from cnnzoo.artifacts import Artifacts
 from cnnzoo.tracking.location import prepare_environment, tracking_uri
 from cnnzoo.tracking.notes import predictors_experiment
 from cnnzoo.tracking.runs import FAILED, FINISHED, KILLED, now_ms
+from cnnzoo.tracking.store import reason
 
 if TYPE_CHECKING:
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment, Run
     from mlflow.tracking import MlflowClient
 
 log = logging.getLogger(__name__)
@@ -55,50 +56,55 @@ class SearchRun:
         self._uri = tracking_uri(artifacts)
         self._failures = 0
         self._run: _Run | None = None
-        self._attempt(lambda: self._begin(artifacts, collection, params))
+        try:
+            self._run = _open(artifacts, collection, params)
+        except Exception as error:  # whatever MLflow, a driver or the network raise
+            self._warn(error)
 
     def trial(self, number: int, params: Mapping[str, object], value: float | None, state: str, seconds: float) -> None:
         """Record a finished trial, nested below the search; `state` is Optuna's: COMPLETE, PRUNED or FAIL."""
-        self._attempt(lambda: self._run and self._run.trial(number, params, value, state, seconds))
+        self._attempt(lambda run: run.trial(number, params, value, state, seconds))
 
     def metrics(self, values: Mapping[str, float]) -> None:
         """Record scores."""
-        self._attempt(lambda: self._run and self._run.metrics(values))
+        self._attempt(lambda run: run.metrics(values))
 
     def figure(self, path: Path) -> None:
         """Keep a copy of a plot with the run."""
-        self._attempt(lambda: self._run and self._run.client.log_artifact(self._run.run_id, str(path), "figures"))
+        self._attempt(lambda run: run.client.log_artifact(run.run_id, str(path), "figures"))
 
     def dataset(self, name: str, digest: str, rows: int) -> None:
         """Say what was learned from."""
-        self._attempt(lambda: self._run and self._run.dataset(name, digest, rows))
+        self._attempt(lambda run: run.dataset(name, digest, rows))
 
     def model(self, folder: Path, input_example: Any, prediction: Any) -> None:
         """Keep the tuned model: the folder that `cnnzoo.predictors.load` reads, with its signature; no pickle."""
-        self._attempt(lambda: self._run and self._run.model(folder, input_example, prediction))
+        self._attempt(lambda run: run.model(folder, input_example, prediction))
 
     def end(self, status: str) -> None:
         """Close the run; a finished one replaces its predecessors."""
-        self._attempt(lambda: self._run and self._run.end(status))
+        self._attempt(lambda run: run.end(status))
 
-    def _begin(self, artifacts: Artifacts, collection: str, params: Mapping[str, object]) -> None:
-        prepare_environment()
-        from cnnzoo.tracking.client import connect, ensure_experiment  # noqa: PLC0415 - mlflow takes seconds to import
-
-        client = connect(artifacts)
-        experiment = ensure_experiment(client, artifacts, predictors_experiment(collection))
-        self._run = _Run(client, experiment, params)
-
-    def _attempt(self, action: Callable[[], object]) -> None:
-        if self._failures >= PATIENCE:
+    def _attempt(self, action: Callable[["_Run"], None]) -> None:
+        if self._run is None or self._failures >= PATIENCE:
             return
         try:
-            action()
+            action(self._run)
             self._failures = 0
         except Exception as error:  # whatever MLflow, a driver or the network raise
-            self._failures = PATIENCE if self._run is None else self._failures + 1
-            reason = str(error).strip().split("\n")[0] or repr(error)
-            log.warning("the search is not fully recorded in MLflow at %s (%s); it goes on", self._uri, reason)
+            self._failures += 1
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        log.warning("the search is not fully recorded in MLflow at %s (%s); it goes on", self._uri, reason(error))
+
+
+def _open(artifacts: Artifacts, collection: str, params: Mapping[str, object]) -> "_Run":
+    prepare_environment()
+    from cnnzoo.tracking.client import connect, ensure_experiment  # noqa: PLC0415 - mlflow takes seconds to import
+
+    client = connect(artifacts)
+    return _Run(client, ensure_experiment(client, artifacts, predictors_experiment(collection)), params)
 
 
 class _Run:
@@ -170,15 +176,16 @@ class _Run:
                 if former.info.run_id != self.run_id:
                     self._discard(former)
 
-    def _discard(self, former: Any) -> None:
+    def _discard(self, former: "Run") -> None:
         for trial in self._find(f"tags.`mlflow.parentRunId` = '{former.info.run_id}'"):
             self.client.delete_run(trial.info.run_id)
         for output in former.outputs.model_outputs if former.outputs else ():
             self.client.delete_logged_model(output.model_id)
         self.client.delete_run(former.info.run_id)
 
-    def _find(self, condition: str) -> list[Any]:
-        found, token = [], None
+    def _find(self, condition: str) -> list["Run"]:
+        found: list[Run] = []
+        token = None
         while True:
             page = self.client.search_runs([self.experiment_id], condition, page_token=token)
             found += page

@@ -1,7 +1,8 @@
 """The store of one experiment: what the rest of the package needs of MLflow, in two implementations.
 
-`bulk.BulkStore` writes whole cohorts into MLflow's own SQLite tables, `client.ClientStore` goes through MLflow's client:
-slower by a factor of 20 to 50, but it works with any server and any version. Light: mlflow is imported when a store is opened.
+`bulk.BulkStore` writes whole cohorts into MLflow's own SQLite tables; `client.ClientStore` goes through MLflow's
+client, many times slower (benchmarks/tracking.py), but with any server and any version. Light: mlflow is imported when
+a store is opened.
 """
 
 from collections.abc import Collection, Sequence
@@ -57,6 +58,11 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of an error's text: MLflow and SQLAlchemy append pages."""
+    return str(error).strip().split("\n")[0] or repr(error)
 
 
 def apply(store: Store, operation: Operation) -> None:

@@ -5,24 +5,24 @@ Light: importing this module does not import mlflow.
 
 import os
 import socket
-import subprocess
 import sys
-from urllib.parse import quote
 
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.errors import CnnzooError
 from cnnzoo.tracking.location import ENVIRONMENT, database, prepare_environment, tracking_uri
-from cnnzoo.tracking.notes import PREDICTORS, ZOO
+from cnnzoo.tracking.notes import PREDICTORS, VIEW, ZOO
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
-SORTED_BY = {ZOO: "test_accuracy", PREDICTORS: "r2"}
+VIEW_QUERY = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
+"""Opens the runs table, not the page about language models, with the columns of the experiment's saved view."""
 
 
 def serve_ui(artifacts: Artifacts, port: int = DEFAULT_PORT) -> None:
-    """Serve the UI until interrupted, and print where each experiment's runs are.
+    """Print where each experiment's runs are and become the server that shows them; does not return.
 
-    Raises `CnnzooError` if there is nothing to show, the port is taken, or the server fails.
+    Returns if MLFLOW_TRACKING_URI names a server that runs elsewhere. Raises `CnnzooError` if there is nothing to show
+    or the port is taken.
     """
     links = experiment_links(artifacts, port)
     if not links:
@@ -31,12 +31,8 @@ def serve_ui(artifacts: Artifacts, port: int = DEFAULT_PORT) -> None:
     if database(tracking_uri(artifacts)) is None:
         return  # a server elsewhere shows it
     _check_port(port)
-    try:
-        code = subprocess.run(_command(artifacts, port), env=_environment(), check=False).returncode
-    except KeyboardInterrupt:
-        return
-    if code != 0:
-        raise CnnzooError(f"the MLflow server ended with code {code}; its messages stand above")
+    command = _command(artifacts, port)
+    os.execve(command[0], command, _environment())  # the server itself gets Ctrl-C and kill
 
 
 def experiment_links(artifacts: Artifacts, port: int = DEFAULT_PORT) -> dict[str, str]:
@@ -50,15 +46,10 @@ def experiment_links(artifacts: Artifacts, port: int = DEFAULT_PORT) -> dict[str
     base = f"http://{HOST}:{port}" if file is not None else tracking_uri(artifacts).rstrip("/")
     experiments = connect(artifacts).search_experiments(order_by=["name ASC"])
     return {
-        experiment.name: f"{base}/#/experiments/{experiment.experiment_id}/runs?{_view(experiment.name)}"
+        experiment.name: f"{base}/#/experiments/{experiment.experiment_id}/runs?{VIEW_QUERY}"
         for experiment in experiments
         if experiment.name.startswith((ZOO, PREDICTORS))
     }
-
-
-def _view(name: str) -> str:
-    metric = next(metric for prefix, metric in SORTED_BY.items() if name.startswith(prefix))
-    return f"orderByKey={quote(f'metrics.`{metric}`')}&orderByAsc=false"
 
 
 def _command(artifacts: Artifacts, port: int) -> list[str]:

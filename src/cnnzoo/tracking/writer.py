@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from cnnzoo.tracking.runs import Operation
 from cnnzoo.tracking.spool import Spool
-from cnnzoo.tracking.store import Store, apply
+from cnnzoo.tracking.store import Store, apply, reason
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +107,10 @@ class Writer:
 
     def _warn(self, error: Exception) -> None:
         if not self._retry_at:  # once per outage
-            reason = str(error).strip().split("\n")[0] or repr(error)
             log.warning(
                 "MLflow cannot be reached (%s). Training goes on; its events wait in %s and are replayed when the "
                 "store answers again.",
-                reason,
+                reason(error),
                 self._spool.folder,
             )
 

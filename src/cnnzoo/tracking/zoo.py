@@ -16,7 +16,7 @@ from cnnzoo.recipes import Recipe
 from cnnzoo.tracking.location import spool_folder, tracking_uri
 from cnnzoo.tracking.runs import RESUMABLE, RUNNING, CohortStart, Operation, finished, now_ms, run_name
 from cnnzoo.tracking.spool import Spool
-from cnnzoo.tracking.store import Store, apply, open_zoo
+from cnnzoo.tracking.store import Store, apply, open_zoo, reason
 from cnnzoo.tracking.writer import Writer
 from cnnzoo.training.shards import METRICS, Shard
 
@@ -49,13 +49,13 @@ class ZooTracker:
         self._writer.close(CLOSE_TIMEOUT_S)
 
     def start(self, cohort: str, engine: str, recipes: Sequence[Recipe]) -> None:
-        """The networks of a cohort begin, or resume, their training."""
+        """Record that the networks of a cohort begin, or resume, their training."""
         begun = CohortStart(self.collection, cohort, engine, tuple(recipes), self._git_commit, now_ms())
         self._cohorts[cohort] = begun
         self._writer.submit(lambda: Operation("begin", begun.begun()))
 
     def checkpoint(self, cohort: str, epoch: int, metrics: Mapping[str, NDArray[np.float64]]) -> None:
-        """A checkpoint is reached: `metrics` holds each of METRICS, float64 (N,) in the order of the cohort's recipes."""
+        """Record a checkpoint: `metrics` holds each of METRICS, float64 (N,), in the order of the cohort's recipes."""
         begun, time_ms = self._cohorts.get(cohort), now_ms()
         values = {name: np.array(metrics[name], dtype=np.float64) for name in METRICS if name in metrics}
 
@@ -67,7 +67,7 @@ class ZooTracker:
         self._writer.submit(make)
 
     def finish(self, shard: Shard) -> None:
-        """A cohort is done and its shard is written."""
+        """Record that a cohort is done and its shard is written."""
         commit = {"git_commit": self._git_commit} if shard.name in self._cohorts else {}
         self._cohorts.pop(shard.name, None)
         self._writer.submit(lambda: Operation("put", finished(self.artifacts, shard, tags=commit)))
@@ -103,7 +103,7 @@ def sync_zoo(
             "the MLflow record of %s at %s could not be brought up to date (%s); the next run does it",
             collection,
             tracking_uri(artifacts),
-            str(error).strip().split("\n")[0] or repr(error),
+            reason(error),
         )
 
 
