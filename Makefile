@@ -43,6 +43,6 @@ $(VENV)/installed: pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnzoo needs Python 3.11 or newer; try `make PYTHON=python3.11`")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned dependencies into $(VENV) (some minutes the first time) ..."
-	$(PIP_INSTALL) cmake nanobind ninja scikit-build-core
+	$(PIP_INSTALL) cmake nanobind ninja scikit-build-core setuptools wheel
 	$(PIP_INSTALL) --no-build-isolation --editable '.[build,dev]'
 	touch $@
