@@ -1,0 +1,13 @@
+"""Stage `search`: predictors of a collection's accuracies, tuned, scored on networks they never saw."""
+
+from cnnzoo.search import search as tune_predictors
+from cnnzoo.stages.entry import StageContext, run_stage
+
+
+def search(context: StageContext) -> None:
+    """Write models/predictors/<collection>/<predictor>/<features>/."""
+    tune_predictors(context.artifacts, context.params, context.target)
+
+
+if __name__ == "__main__":
+    run_stage(search, target="collection")
