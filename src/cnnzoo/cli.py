@@ -40,7 +40,7 @@ def check(path: Annotated[Path, typer.Argument(help="Folder of a collection, e.g
             raise CnnzooError(f"{path}: {len(problems)} problem(s)\n" + "\n".join(f"  - {p}" for p in problems))
         opened = collection.Collection.open(path)
         rows, parameters = opened.weights.shape
-        typer.echo(f"{path}: valid; {len(opened.networks)} networks, {rows} checkpoints of {parameters} parameters")
+        typer.echo(f"{path}: valid; {len(opened.final())} networks, {rows} checkpoints of {parameters} parameters")
 
     _run(work)
 
