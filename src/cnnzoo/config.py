@@ -152,6 +152,8 @@ class Search(Section):
     predictors: list[PredictorName]
     trials: PositiveInt
     folds: Annotated[int, Field(ge=2, le=50)]
+    max_trees: PositiveInt
+    max_epochs: PositiveInt
 
     @model_validator(mode="after")
     def _is_a_choice(self) -> "Search":
@@ -224,11 +226,16 @@ def load(path: Path) -> Params:
         raise CnnzooError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise CnnzooError(f"{path}: expected sections such as `train:`, got {type(data).__name__}")
+    return validate(data, str(path))
+
+
+def validate(data: dict[str, Any], origin: str) -> Params:
+    """Check parameters from anywhere; raises `CnnzooError` that lists every fault and names `origin`."""
     try:
         return Params.model_validate(data)
     except ValidationError as error:
         faults = "\n".join(f"  - {_explain(fault)}" for fault in error.errors())
-        raise CnnzooError(f"{path} is not valid:\n{faults}") from error
+        raise CnnzooError(f"{origin} is not valid:\n{faults}") from error
 
 
 def _explain(fault: Any) -> str:

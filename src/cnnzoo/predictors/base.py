@@ -9,12 +9,12 @@ Shape letters: n rows (networks), F features.
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from optuna import Trial
+from optuna.trial import BaseTrial
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
@@ -37,6 +37,8 @@ class Predictor(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc] # sci
     """The columns that hold words, by position, with the words they know."""
     target_range_: tuple[float, float]
     """What fractions 0 and 1 stand for: (0, 1) for accuracies."""
+    start: ClassVar[dict[str, Any]]
+    """Settings worth trying first, by the names that `suggest` gives them."""
 
     def fit(self, X: Any, y: ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
         """Learn from a table (n, F), array or DataFrame, and targets (n,)."""
@@ -54,7 +56,7 @@ class Predictor(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc] # sci
 
     @classmethod
     @abstractmethod
-    def suggest(cls, trial: Trial) -> dict[str, Any]:
+    def suggest(cls, trial: BaseTrial) -> dict[str, Any]:
         """Draw settings from the search space, which contains the best settings of the published study."""
 
     @abstractmethod

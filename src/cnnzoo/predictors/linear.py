@@ -6,10 +6,10 @@ Shape letters: n rows, E encoded features.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from optuna import Trial
+from optuna.trial import BaseTrial
 from scipy.linalg import qr
 from scipy.optimize import minimize
 from scipy.special import expit, logit
@@ -43,8 +43,10 @@ class LogitLinear(Predictor):
         self.max_iter = max_iter
         self.tol = tol
 
+    start: ClassVar[dict[str, Any]] = {"l2": 1e-3, "loss": "squared_error", "scaling": "standard"}
+
     @classmethod
-    def suggest(cls, trial: Trial) -> dict[str, Any]:
+    def suggest(cls, trial: BaseTrial) -> dict[str, Any]:
         """Draw settings; penalties reach further up than published since features are scaled here."""
         return {
             "l2": trial.suggest_float("l2", 1e-8, 10.0, log=True),

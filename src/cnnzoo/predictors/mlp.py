@@ -11,12 +11,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from optuna import Trial
+from optuna.trial import BaseTrial
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
@@ -66,8 +66,19 @@ class DNN(Predictor):
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
+    start: ClassVar[dict[str, Any]] = {
+        "hidden_layers": 3,
+        "hidden_units": 256,
+        "dropout": 0.05,
+        "l2": 1e-6,
+        "optimizer": "adam",
+        "learning_rate_adam": 2e-3,
+        "minibatch": 64,
+        "scaling": "normal",
+    }
+
     @classmethod
-    def suggest(cls, trial: Trial) -> dict[str, Any]:
+    def suggest(cls, trial: BaseTrial) -> dict[str, Any]:
         """Draw settings: the published ranges, and narrower, smaller networks for small collections."""
         optimizer = trial.suggest_categorical("optimizer", OPTIMIZERS)
         rates = {"adam": (2e-4, 1e-2), "sgd": (1e-2, 0.5)}[optimizer]
@@ -78,7 +89,7 @@ class DNN(Predictor):
             "l2": trial.suggest_float("l2", 1e-8, 1e-3, log=True),
             "optimizer": optimizer,
             "learning_rate": trial.suggest_float(f"learning_rate_{optimizer}", *rates, log=True),
-            "minibatch": trial.suggest_categorical("minibatch", (16, 32, 64, 128, 256, 512)),
+            "minibatch": trial.suggest_categorical("minibatch", (32, 64, 128, 256, 512)),
             "scaling": trial.suggest_categorical("scaling", SCALINGS),
         }
 
