@@ -8,7 +8,7 @@ from imports import PACKAGE, imported_files, imported_names
 
 LAYERS = [
     {"cli", "stages"},
-    {"report", "search", "evaluation", "tracking"},
+    {"report", "search", "evaluation", "tracking", "planning"},
     {"predictors"},
     {"features", "scores"},
     {"collection"},

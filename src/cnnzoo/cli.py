@@ -3,14 +3,17 @@
 Everything heavy is imported inside the commands, so that `cnnzoo --help` answers at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.stages.entry import explain_faults
+
+if TYPE_CHECKING:
+    from cnnzoo.planning import Cost
 
 app = typer.Typer(
     help="Make, keep and learn from large populations of small trained networks.",
@@ -46,6 +49,50 @@ def check(path: Annotated[Path, typer.Argument(help="Folder of a collection, e.g
 
 
 @app.command()
+def plan(
+    collections: Annotated[str, typer.Option(help="Comma-separated; default: all of params.yaml.")] = "",
+    networks: Annotated[int | None, typer.Option(help="What if each had so many networks?", min=2)] = None,
+    epochs: Annotated[int | None, typer.Option(help="What if they trained for so many epochs?", min=1)] = None,
+    root: Root = Path(),
+) -> None:
+    """Measure this machine for some seconds and tell what training would cost: hours, disk, memory."""
+
+    def work() -> None:
+        from cnnzoo import config, planning  # noqa: PLC0415 - torch takes seconds to import
+
+        params = config.load(Artifacts(root).params)
+        names = collections.split(",") if collections else list(params.populations)
+        _print_costs(planning.plan(planning.what_if(params, names, networks, epochs), names))
+
+    _run(work)
+
+
+COST_LINES: dict[str, Callable[["Cost"], str]] = {
+    "networks": lambda cost: f"{cost.networks:,}",
+    "cohorts": lambda cost: f"{cost.cohorts:,}",
+    "image passes": lambda cost: f"{cost.passes / 1e6:,.0f} million",
+    "images/s, all in all": lambda cost: f"{cost.rate:,.0f}",
+    "time": lambda cost: f"{cost.seconds / 3600:,.2f} hours",
+    "disk": lambda cost: f"{cost.disk_bytes / 1e9:,.2f} GB",
+    "memory": lambda cost: f"{cost.memory_bytes / 1e9:,.2f} GB",
+    "runs in MLflow": lambda cost: f"{cost.networks:,} ({cost.tracked_bytes / 1e9:,.3f} GB)",
+}
+
+
+def _print_costs(costs: "Sequence[Cost]") -> None:
+    from rich.console import Console  # noqa: PLC0415 - the other commands print plain text
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title="Training from scratch on this machine")
+    table.add_column("")
+    for cost in costs:
+        table.add_column(cost.collection, justify="right")
+    for label, text in COST_LINES.items():
+        table.add_row(label, *(text(cost) for cost in costs))
+    Console().print(table)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
     root: Root = Path(),
@@ -61,9 +108,7 @@ def ui(
 
 
 @app.command()
-def track(
-    collection: Annotated[str, typer.Argument(help="A collection of params.yaml.")], root: Root = Path()
-) -> None:
+def track(collection: Annotated[str, typer.Argument(help="A collection of params.yaml.")], root: Root = Path()) -> None:
     """Rebuild the MLflow record of a collection from its shards, e.g. after `dvc pull`."""
 
     def work() -> None:

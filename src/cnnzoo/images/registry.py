@@ -16,9 +16,20 @@ IDX_SIZES = (16 + 60_000 * 28 * 28, 8 + 60_000, 16 + 10_000 * 28 * 28, 8 + 10_00
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A published data set: its files, their addresses (best first), the reader of the files, its terms."""
+class Extent:
+    """How many images of which size (pixels on a side) and number of colours a data set holds."""
 
+    train: int
+    test: int
+    side: int
+    colours: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published data set: its extent, its files, their addresses (best first), the reader of the files, its terms."""
+
+    extent: Extent
     files: tuple[PublishedFile, ...]
     addresses: tuple[str, ...]
     parse: Callable[[Sequence[Path]], ImageSet]
@@ -35,6 +46,7 @@ def _idx_files(*digests: str) -> tuple[PublishedFile, ...]:
 
 DATASETS: Mapping[str, Dataset] = {
     "mnist5k": Dataset(
+        extent=Extent(4_000, 1_000, 28, 1),
         files=(),
         addresses=(),
         parse=mnist5k,
@@ -42,6 +54,7 @@ DATASETS: Mapping[str, Dataset] = {
         licence="images CC BY-SA 3.0 (LeCun, Cortes), package BSD-3-Clause",
     ),
     "mnist": Dataset(
+        extent=Extent(60_000, 10_000, 28, 1),
         files=_idx_files(
             "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
             "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -57,6 +70,7 @@ DATASETS: Mapping[str, Dataset] = {
         licence="CC BY-SA 3.0",
     ),
     "fashion_mnist": Dataset(
+        extent=Extent(60_000, 10_000, 28, 1),
         files=_idx_files(
             "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
             "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -72,6 +86,7 @@ DATASETS: Mapping[str, Dataset] = {
         licence="MIT",
     ),
     "cifar10": Dataset(
+        extent=Extent(50_000, 10_000, 32, 3),
         files=(
             PublishedFile(
                 "cifar-10-binary.tar.gz",
@@ -86,6 +101,7 @@ DATASETS: Mapping[str, Dataset] = {
         licence="none stated; citation requested",
     ),
     "svhn_cropped": Dataset(
+        extent=Extent(73_257, 26_032, 32, 3),
         files=(
             PublishedFile(
                 "train_32x32.mat",
