@@ -79,7 +79,8 @@ def check_database(file: Path) -> None:
         return
     with closing(sqlite3.connect(file, timeout=0)) as connection:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("BEGIN IMMEDIATE")  # passes on a read-only file, the next line does not
+            connection.execute("PRAGMA user_version = 0")
             connection.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # busy passes: another writer is at work

@@ -79,12 +79,13 @@ def sync_zoo(
     shards: Sequence[Shard],
     recipes: Sequence[Recipe],
     first_rows: Mapping[int, int] | None = None,
-) -> None:
+) -> bool:
     """Make the record of a collection complete and exact: one run per network, with what its shard holds.
 
     Missing runs are inserted, unfinished and altered ones completed, runs of networks that left the collection or were
     trained anew marked as deleted. `first_rows` gives the first row in the matrix of each network that is in it.
-    Nothing may train in this collection meanwhile. A store that cannot be reached is a warning: call it again later.
+    Nothing may train in this collection meanwhile. Returns whether it was done: a store that cannot be reached is no
+    more than a warning, call it again later.
     """
     spool = Spool(spool_folder(artifacts, collection))
     try:
@@ -105,6 +106,8 @@ def sync_zoo(
             tracking_uri(artifacts),
             reason(error),
         )
+        return False
+    return True
 
 
 def _replay(store: Store, spool: Spool) -> None:

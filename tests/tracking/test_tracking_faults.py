@@ -1,0 +1,197 @@
+"""Stores that cannot be written or reached: training goes on, or is told before it starts."""
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from mlflow_record import record_of, train_all, with_database, write_shards
+
+from builders import COLLECTION, make_recipes
+from cnnzoo.artifacts import Artifacts
+from cnnzoo.errors import CnnzooError
+from cnnzoo.tracking import ZooTracker, check_writable, sync_zoo
+from cnnzoo.tracking.location import OVERRIDE, spool_folder
+
+RECIPES = make_recipes(4)
+
+
+def test_a_store_that_can_be_written_passes(artifacts: Artifacts, tmp_path: Path) -> None:
+    check_writable(artifacts)
+    check_writable(Artifacts(tmp_path / "new"))
+    assert list((tmp_path / "new" / "mlruns").iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["a file", "read-only", "not a database", "read-only database"])
+def test_a_store_that_cannot_be_written_stops_the_training_before_it_starts(
+    fault: str, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = artifacts.mlruns
+    if fault == "a file":
+        artifacts.mlruns.rename(artifacts.root / "elsewhere")
+        artifacts.mlruns.write_text("")
+    elif fault == "read-only":  # the tests may run as root, whom permissions do not bind
+
+        def refuse(dir: Path) -> None:
+            raise OSError(30, "Read-only file system")
+
+        monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    elif fault == "not a database":
+        named = artifacts.mlruns / "mlflow.db"
+        named.write_bytes(b"x" * 10_000)
+    else:
+        named = artifacts.mlruns / "mlflow.db"
+        connect = sqlite3.connect
+        read_only = f"file:{named}?mode=ro"
+        monkeypatch.setattr("sqlite3.connect", lambda file, timeout: connect(read_only, uri=True))
+    with pytest.raises(CnnzooError, match=r"move it away") as raised:
+        check_writable(artifacts)
+    assert str(named) in str(raised.value)
+
+
+def test_a_database_in_use_passes(artifacts: Artifacts) -> None:
+    with locked(artifacts):
+        check_writable(artifacts)
+
+
+def test_training_and_sync_survive_a_store_that_is_not_there(
+    artifacts: Artifacts, caplog: pytest.LogCaptureFixture
+) -> None:
+    shards = write_shards(artifacts, RECIPES)
+    (artifacts.mlruns / "mlflow.db").unlink()
+    artifacts.mlruns.rmdir()
+    artifacts.mlruns.write_text("a file where the folder should be")
+    train_all(artifacts, shards)
+    assert not sync_zoo(artifacts, COLLECTION, shards, RECIPES)
+    assert "MLflow cannot be reached" in caplog.text
+    assert "could not be brought up to date" in caplog.text
+
+
+def test_events_wait_while_another_process_locks_the_database(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = write_shards(artifacts, RECIPES)
+    with ZooTracker(artifacts, COLLECTION):
+        pass  # makes the experiment
+    monkeypatch.setattr("cnnzoo.tracking.bulk.BUSY_TIMEOUT_S", 0.05)
+    with locked(artifacts):
+        train_all(artifacts, shards)
+    assert record_of(artifacts) == {}
+    assert len(list(spool_folder(artifacts, COLLECTION).iterdir())) == 2 * 11
+    with ZooTracker(artifacts, COLLECTION):
+        pass
+    replayed = record_of(artifacts)
+    assert list(spool_folder(artifacts, COLLECTION).iterdir()) == []
+    sync_zoo(artifacts, COLLECTION, shards, RECIPES)
+    assert replayed == record_of(artifacts)
+    assert len(replayed) == 4
+
+
+def test_a_reader_does_not_hold_up_the_writer(artifacts: Artifacts) -> None:
+    shards = write_shards(artifacts, RECIPES)
+    with ZooTracker(artifacts, COLLECTION):
+        pass
+    reader = sqlite3.connect(artifacts.mlruns / "mlflow.db", isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    assert sync_zoo(artifacts, COLLECTION, shards, RECIPES)
+    assert reader.execute("SELECT count(*) FROM runs").fetchone() == (0,)  # its snapshot
+    reader.execute("ROLLBACK")
+    assert reader.execute("SELECT count(*) FROM runs").fetchone() == (4,)
+    reader.close()
+
+
+def test_sync_succeeds_with_a_spool_that_no_store_accepts(artifacts: Artifacts) -> None:
+    shards = write_shards(artifacts, RECIPES)
+    with ZooTracker(artifacts, COLLECTION) as tracker:
+        tracker.checkpoint("unheard-of", 3, {})
+    folder = spool_folder(artifacts, COLLECTION)
+    folder.mkdir(parents=True, exist_ok=True)
+    orphan = (
+        '{"action": "log", "records": [{"name": "tiny/000000", "cohort": "x", "time_ms": 1, "params": {}, "tags": {}, '
+    )
+    (folder / "00000000000000000001.json").write_text(orphan + '"metrics": [["loss", 1, 0.5]], "status": "RUNNING"}]}')
+    assert sync_zoo(artifacts, COLLECTION, shards, RECIPES)
+    assert list(folder.iterdir()) == []
+    assert len(record_of(artifacts)) == 4
+
+
+def test_an_unreachable_server_gets_everything_once_it_is_up(
+    artifacts: Artifacts, tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = write_shards(artifacts, RECIPES, diverged={2: 20})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv(OVERRIDE, f"http://127.0.0.1:{port}")
+    start = time.monotonic()
+    train_all(artifacts, shards)
+    assert time.monotonic() - start < 25
+    assert len(list(spool_folder(artifacts, COLLECTION).iterdir())) == 2 * 11
+    with server(with_database(tmp_path / "remote", empty_database), port):
+        with ZooTracker(artifacts, COLLECTION):
+            pass
+        assert list(spool_folder(artifacts, COLLECTION).iterdir()) == []
+        replayed = record_of(artifacts)
+        assert sync_zoo(artifacts, COLLECTION, shards, RECIPES)
+        remote = record_of(artifacts)
+    monkeypatch.delenv(OVERRIDE)
+    assert sync_zoo(artifacts, COLLECTION, shards, RECIPES)
+    assert replayed == remote == record_of(artifacts)
+
+
+@contextmanager
+def locked(artifacts: Artifacts) -> Iterator[None]:
+    """Hold the database's write lock."""
+    other = sqlite3.connect(artifacts.mlruns / "mlflow.db", isolation_level=None, timeout=20)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+@contextmanager
+def server(artifacts: Artifacts, port: int) -> Iterator[None]:
+    """Run a real MLflow server on a database."""
+    uri = f"sqlite:///{artifacts.mlruns / 'mlflow.db'}"
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment.pop(OVERRIDE, None)
+    process = subprocess.Popen(
+        command, env=environment, cwd=artifacts.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not answers(port):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
