@@ -1,0 +1,178 @@
+import copy
+import math
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from cnnzoo.config import load, validate
+from cnnzoo.errors import CnnzooError
+from imports import ROOT
+
+PARAMS = ROOT / "params.yaml"
+DATA = YAML(typ="safe").load(PARAMS.read_text())
+ABSENT = object()
+
+
+def changed(**changes):
+    """Return params.yaml as a dict; `changes` map dotted keys to new values (`ABSENT` removes the key)."""
+    data = copy.deepcopy(DATA)
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        place = data
+        for part in path:
+            place = place[part]
+        if value is ABSENT:
+            del place[last]
+        else:
+            place[last] = value
+    return data
+
+
+def test_shipped_params_are_valid_and_hold_the_published_ranges():
+    params = load(PARAMS)
+    assert params.recipes.learning_rate.log_uniform == [5e-4, 5e-2]
+    assert params.recipes.l2reg.log_uniform == [1e-8, 1e-2]
+    assert params.recipes.init_std.log_uniform == [1e-3, 0.5]
+    assert params.recipes.dropout.uniform == [0.0, 0.7]
+    assert params.recipes.train_fraction.choice == [0.1, 0.25, 0.5, 1.0]
+    assert params.recipes.activation.choice == ["relu", "tanh"]
+    assert params.recipes.optimizer.choice == ["sgd", "adam", "rmsprop"]
+    assert set(params.recipes.w_init.choice) == {
+        "he_normal",
+        "glorot_normal",
+        "orthogonal",
+        "RandomNormal",
+        "TruncatedNormal",
+    }
+    assert (params.recipes.epochs, params.recipes.epochs_between_checkpoints) == (86, 20)
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1E-3", "0.001", "1.0e-3"])
+def test_every_notation_of_a_number_is_a_number(tmp_path, number):
+    """PyYAML would read `1e-3` as a string."""
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS.read_text().replace("log_uniform: [5e-4, 5e-2]", f"log_uniform: [{number}, 5e-2]"))
+    assert load(path).recipes.learning_rate.log_uniform == [1e-3, 5e-2]
+
+
+FAULTS = [
+    # (key, value, what the message must say)
+    ("train.engin", "auto", ["`train.engin`", "did you mean `engine`?", "cohort_size"]),
+    ("trian", {}, ["`trian`", "did you mean `train`?"]),
+    ("populations.mnist5k.netwroks", 3, ["`populations.mnist5k.netwroks`", "did you mean `networks`?"]),
+    ("recipes.dropout.uniformly", [0, 1], ["`recipes.dropout.uniformly`", "did you mean `uniform`?"]),
+    ("recipes.activation.choise", [], ["`recipes.activation.choise`", "did you mean `choice`?"]),
+    ("train.engine", "fast", ["`train.engine`", "'native'", "'fast'"]),
+    ("train.cohort_size", 0, ["`train.cohort_size`", "greater than or equal to 1", "0"]),
+    ("train.cohort_size", "many", ["`train.cohort_size`", "integer", "'many'"]),
+    ("train.cohort_size", 2.5, ["`train.cohort_size`", "integer", "2.5"]),
+    ("train.cohort_size", True, ["`train.cohort_size`", "integer", "True"]),
+    ("train", None, ["`train`"]),
+    ("train", ABSENT, ["`train`", "missing"]),
+    ("search.trials", ABSENT, ["`search.trials`", "missing"]),
+    ("search.predictors", ["linear", "forest"], ["`search.predictors.1`", "'catboost'", "'forest'"]),
+    ("search.predictors", ["dnn", "dnn"], ["`search`", "twice"]),
+    ("search.folds", 1, ["`search.folds`", "2", "1"]),
+    ("evaluate.confidence", 1.0, ["`evaluate.confidence`", "less than 1", "1.0"]),
+    ("evaluate.bootstrap", 0, ["`evaluate.bootstrap`", "1"]),
+    ("runtime.threads", -1, ["`runtime.threads`", "-1"]),
+    ("runtime.resume_interval_s", -1, ["`runtime.resume_interval_s`", "-1"]),
+    ("runtime.resume_interval_s", math.nan, ["`runtime.resume_interval_s`", "nan"]),
+    ("runtime.device", "gpu", ["`runtime.device`", "cuda", "'gpu'"]),
+    ("seed", -1, ["`seed`", "-1"]),
+    ("seed", "1", ["`seed`", "integer", "'1'"]),
+    ("datasets", ["imagenet"], ["`datasets.0`", "'mnist5k'", "'imagenet'"]),
+    ("datasets", ["mnist"], ["populations.mnist5k.dataset", "mnist5k", "['mnist']"]),
+    ("populations", {}, ["`populations`", "at least one collection"]),
+    ("populations.mnist5k.networks", 1, ["`populations.mnist5k.networks`", "2", "1"]),
+    ("populations.mnist5k.minibatch", 0, ["`populations.mnist5k.minibatch`", "1", "0"]),
+    ("populations.mnist5k.num_layers", 9, ["`populations.mnist5k.num_layers`", "4", "9"]),
+    ("recipes.epochs", 0, ["`recipes.epochs`", "1", "0"]),
+    ("recipes.epochs_between_checkpoints", 0, ["`recipes.epochs_between_checkpoints`", "1"]),
+    ("recipes.learning_rate", {"log_uniform": [0, 1]}, ["`recipes.learning_rate`", "positive"]),
+    ("recipes.learning_rate", {"log_uniform": [1e-2]}, ["`recipes.learning_rate`", "[low, high]"]),
+    ("recipes.learning_rate", {"log_uniform": [1e-2, 1e-3]}, ["`recipes.learning_rate`", "low <= high"]),
+    ("recipes.learning_rate", {"log_uniform": [1e-3, math.inf]}, ["`recipes.learning_rate`", "finite"]),
+    ("recipes.learning_rate", {"uniform": [0, 1], "choice": [1]}, ["`recipes.learning_rate`", "exactly one"]),
+    ("recipes.learning_rate", {}, ["`recipes.learning_rate`", "exactly one"]),
+    ("recipes.learning_rate", {"uniform": [-1, 1]}, ["`learning_rate`", "[0.0, inf]", "-1"]),
+    ("recipes.learning_rate", {"choice": []}, ["`recipes.learning_rate`", "at least one"]),
+    ("recipes.dropout", {"uniform": [0, 1.0]}, ["`dropout`", "[0.0, 0.99]", "1.0"]),
+    ("recipes.train_fraction", {"choice": [0.5, 1.5]}, ["`train_fraction`", "(0, 1]", "1.5"]),
+    ("recipes.train_fraction", {"choice": [0.0]}, ["`train_fraction`", "(0, 1]", "0.0"]),
+    ("recipes.activation", {"choice": ["gelu"]}, ["`recipes.activation.choice.0`", "'relu'", "'gelu'"]),
+    ("features.sets", [], ["`features`", "at least one"]),
+    ("images.mirrors", "folder", ["`images.mirrors`", "list", "'folder'"]),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "says"), FAULTS, ids=[f"{key}={str(value)[:20]}" for key, value, _ in FAULTS])
+def test_faulty_value_is_refused_and_its_key_named(key, value, says):
+    with pytest.raises(CnnzooError) as caught:
+        validate(changed(**{key: value}), "params.yaml")
+    message = str(caught.value)
+    assert message.startswith("params.yaml is not valid:\n  - ")
+    for part in says:
+        assert part in message
+
+
+def test_collection_name_that_is_no_folder_name_is_refused():
+    data = changed()
+    data["populations"]["../evil"] = data["populations"].pop("mnist5k")
+    with pytest.raises(CnnzooError, match=r"populations.*evil"):
+        validate(data, "params.yaml")
+
+
+def test_all_faults_are_listed_at_once():
+    faults = {"train.engin": "auto", "search.trials": 0, "runtime.device": "gpu", "seed": ABSENT}
+    with pytest.raises(CnnzooError) as caught:
+        validate(changed(**faults), "params.yaml")
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == len(faults)
+    for key in faults:
+        assert any(f"`{key}`" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"train: [1, 2", "not valid YAML"),
+        (b"seed: 1\nseed: 2\n", "not valid YAML"),
+        (b"\xff\xfe", "not valid YAML"),
+        (b"", "expected sections"),
+        (b"- 1\n- 2\n", "expected sections"),
+        (b"just a word", "expected sections"),
+    ],
+)
+def test_file_that_is_not_a_mapping_is_refused(tmp_path, content, says):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(CnnzooError, match=says) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(CnnzooError, match=r"params\.yaml: cannot be read .*root of the project"):
+        load(tmp_path / "params.yaml")
+
+
+def test_yaml_cannot_run_code(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"seed: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n")
+    with pytest.raises(CnnzooError):
+        load(path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_parameters_are_frozen_at_every_depth():
+    params = load(PARAMS)
+    for record, name in ((params, "seed"), (params.train, "engine"), (params.recipes.dropout, "uniform")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(record, name, None)
+
+
+def test_unknown_collection_names_the_nearest_one():
+    with pytest.raises(CnnzooError, match=r"`mnist5`.*did you mean `mnist5k`\?.*Defined: mnist5k"):
+        load(PARAMS).population("mnist5")

@@ -1,0 +1,88 @@
+import errno
+import os
+import sys
+
+import pytest
+
+from cnnzoo.errors import CnnzooError
+from cnnzoo.stages.entry import explain_faults, run_stage
+from imports import ROOT
+
+
+def failing_with(error):
+    def work():
+        raise error
+
+    return work
+
+
+def test_work_that_succeeds_says_nothing(capsys):
+    assert explain_faults(lambda: None) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_fault_of_the_user_is_one_message_without_a_traceback(capsys):
+    assert explain_faults(failing_with(CnnzooError("params.yaml: `train.engin` is unknown"))) == 1
+    assert capsys.readouterr() == ("", "error: params.yaml: `train.engin` is unknown\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "Free some space and run the same command again: what is finished is kept"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "writable"),
+        (errno.EACCES, "right to write"),
+        (errno.EPERM, "right to write"),
+    ],
+)
+def test_fault_of_the_machine_names_the_file_and_the_remedy(capsys, number, remedy):
+    assert explain_faults(failing_with(OSError(number, os.strerror(number), "data/zoo/weights.npy"))) == 1
+    printed, message = capsys.readouterr()
+    assert printed == ""
+    assert message.startswith(f"error: {os.strerror(number)} (data/zoo/weights.npy). ")
+    assert remedy in message
+    assert message.count("\n") == 1
+
+
+def test_fault_of_the_machine_without_a_file_is_told_all_the_same(capsys):
+    assert explain_faults(failing_with(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))) == 1
+    assert capsys.readouterr().err.startswith("error: No space left on device. Free")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), KeyboardInterrupt(), OSError(errno.EIO, "broken disk"), FileNotFoundError("gone")]
+)
+def test_other_errors_keep_their_traceback(error):
+    with pytest.raises(type(error)) as caught:
+        explain_faults(failing_with(error))
+    assert caught.value is error
+
+
+def run(stage, monkeypatch, folder, *arguments, target="collection"):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["stage", *arguments])
+    with pytest.raises(SystemExit) as exited:
+        run_stage(stage, target)
+    return exited.value.code
+
+
+def test_stage_gets_its_target_the_parameters_and_the_files_of_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    contexts = []
+    assert run(contexts.append, monkeypatch, tmp_path, "mnist5k") == 0
+    assert contexts[0].target == "mnist5k"
+    assert contexts[0].params.seed == 20200226
+    assert contexts[0].artifacts.params.resolve() == tmp_path / "params.yaml"
+    assert run(contexts.append, monkeypatch, tmp_path, target=None) == 0
+    assert contexts[1].target == ""
+
+
+def test_stage_without_its_target_explains_its_use(tmp_path, monkeypatch, capsys):
+    assert run(pytest.fail, monkeypatch, tmp_path) == 2
+    assert "collection" in capsys.readouterr().err
+
+
+def test_stage_in_a_wrong_folder_says_so_and_does_nothing(tmp_path, monkeypatch, capsys):
+    assert run(pytest.fail, monkeypatch, tmp_path, "mnist5k") == 1
+    assert "params.yaml: cannot be read" in capsys.readouterr().err
