@@ -13,6 +13,18 @@ from cnnzoo.atomic import TEMPORARY, atomic_file, atomic_folder, remove_leftover
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def write_half_a_file(path, fault):
+    with atomic_file(path) as file:
+        file.write(b"half of the n")
+        raise fault
+
+
+def write_half_a_folder(path, fault):
+    with atomic_folder(path) as folder:
+        (folder / "new").touch()
+        raise fault
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -38,10 +50,8 @@ def test_reader_sees_the_old_file_until_the_block_ends(tmp_path):
 def test_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path, fault):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(type(fault)):  # noqa: PT012 - the block is what fails
-        with atomic_file(path) as file:
-            file.write(b"half of the n")
-            raise fault
+    with pytest.raises(type(fault)):
+        write_half_a_file(path, fault)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
 
@@ -117,10 +127,8 @@ def test_failed_folder_leaves_the_old_one(tmp_path, fault):
     path = tmp_path / "folder"
     with atomic_folder(path) as folder:
         (folder / "old").touch()
-    with pytest.raises(type(fault)):  # noqa: PT012 - the block is what fails
-        with atomic_folder(path) as folder:
-            (folder / "new").touch()
-            raise fault
+    with pytest.raises(type(fault)):
+        write_half_a_folder(path, fault)
     assert names(path) == ["old"]
     assert names(tmp_path) == ["folder"]
 

@@ -24,6 +24,8 @@ from cnnzoo.errors import CnnzooError
 from cnnzoo.recipes import Recipe, checkpoint_epochs
 
 FORMAT = "cnnzoo-shard-1"
+CONTENT = "cnnzoo"
+"""The one metadata key: safetensors writes several in an order of its own at every call, so the bytes would differ."""
 SUFFIX = ".safetensors"
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 """The published metrics, in published column order."""
@@ -96,15 +98,15 @@ def write_shard(
     arrays: dict[str, NDArray[Any]] = {"weights": weights, "diverged_epoch": diverged_epoch, **metrics}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     digest = _digest(arrays)
-    metadata = {
+    content = {
         "format": FORMAT,
-        "origin": json.dumps(asdict(origin)),
-        "recipes": json.dumps([asdict(recipe) for recipe in recipes]),
+        "origin": asdict(origin),
+        "recipes": [asdict(recipe) for recipe in recipes],
         "sha256": digest,
     }
     path = folder / f"{shard_name(origin, recipes)}{SUFFIX}"
     with atomic_file(path) as file:
-        file.write(save(arrays, metadata))
+        file.write(save(arrays, {CONTENT: json.dumps(content)}))
     return Shard(path, origin, tuple(recipes), dict(metrics), diverged_epoch, digest)
 
 
@@ -112,12 +114,13 @@ def read_shard(path: Path) -> Shard:
     """Read a shard's metadata and metrics; raises `CnnzooError` if it is truncated, foreign or misnamed."""
     arrays, metadata = _open(path, skip=("weights",))
     try:
-        if metadata["format"] != FORMAT:
-            raise ValueError(f"format {metadata['format']}, expected {FORMAT}")
-        origin = Origin(**json.loads(metadata["origin"]))
-        recipes = tuple(Recipe(**recipe) for recipe in json.loads(metadata["recipes"]))
+        content = json.loads(metadata[CONTENT])
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, expected {FORMAT}")
+        origin = Origin(**content["origin"])
+        recipes = tuple(Recipe(**recipe) for recipe in content["recipes"])
         metrics = {name: arrays[name] for name in METRICS}
-        shard = Shard(path, origin, recipes, metrics, arrays["diverged_epoch"], metadata["sha256"])
+        shard = Shard(path, origin, recipes, metrics, arrays["diverged_epoch"], content["sha256"])
         if shard_name(origin, recipes) != shard.name:
             raise ValueError("its name is not the hash of its content")
         _check_shapes(shard)
