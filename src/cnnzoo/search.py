@@ -113,11 +113,11 @@ class Task:
 
 
 def search(artifacts: Artifacts, params: config.Params, collection: str, track: Tracker | None = None) -> None:
-    """Tune `params.search.predictors` on `params.features.sets` and write models/<collection>/<predictor>/<features>/.
+    """Tune `params.search.predictors` on `params.features.sets` and write `artifacts.predictor(...)` for each.
 
     Each folder appears whole when its search is done: `model/` (for `cnnzoo.predictors.load`), `study.csv` (the
     trials), `params.json` (the best settings), `predictions.csv` and `metrics.json` (of the test half). `track` opens
-    the record of a search, MLflow's by default. Raises `CnnzooError` if there are too few networks.
+    the record of a search, by default that in MLflow. Raises `CnnzooError` if there are too few networks.
     """
     zoo = Collection.open(artifacts.zoo(collection))
     for name in params.features.sets:

@@ -25,6 +25,8 @@ MOST_COLUMNS = 512
 below it for every input set (colsample_bytree 0.03 to 0.1 on 4,970 weights, near 1 on 56 statistics)."""
 ROWS_PER_BORDER = 8
 FEWEST_BORDERS = 16
+FEWEST_SAMPLED = 16
+"""Rows that a tree samples at least, on average: CatBoost fails when it happens to draw almost none."""
 PASSING_METADATA = {"train_finish_time", "model_guid", "params"}
 """What CatBoost writes into a model about its run (`params`: its threads); without it equal models have equal bytes."""
 
@@ -33,7 +35,7 @@ class BoostedTrees(Predictor):
     """Gradient boosting of symmetric trees with cross-entropy, so predictions stay in [0, 1].
 
     Names are CatBoost's. Words are its native categories. `rsm`, `border_count` and `depth` are upper limits: a split
-    chooses from at most MOST_COLUMNS features, and small tables get fewer borders and leaves than rows. A random
+    chooses from at most MOST_COLUMNS features, and small tables get fewer borders and leaves, and sample more. A random
     `validation_fraction` of the training rows decides how many of `iterations` trees are kept: training stops when
     its error has not improved for `patience` trees. `n_jobs` threads (None: 1, -1: all) do not change the result. If
     no feature or no target varies, the mean is predicted.
@@ -99,7 +101,7 @@ class BoostedTrees(Predictor):
                 "depth": min(self.depth, max(1, len(learn).bit_length() - 2)),
                 "l2_leaf_reg": self.l2_leaf_reg,
                 "bootstrap_type": "Bernoulli",
-                "subsample": self.subsample,
+                "subsample": max(self.subsample, min(1.0, FEWEST_SAMPLED / len(learn))),
                 "rsm": min(self.rsm, MOST_COLUMNS / table.values.shape[1]),
                 "border_count": min(self.border_count, max(FEWEST_BORDERS, len(learn) // ROWS_PER_BORDER)),
                 "one_hot_max_size": ONE_HOT_MAX_SIZE,

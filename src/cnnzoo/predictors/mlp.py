@@ -49,7 +49,7 @@ class DNN(Predictor):
         minibatch: int = 64,
         scaling: Scaling = "normal",
         max_epochs: int = 300,
-        patience: int = 10,
+        patience: int = 20,
         validation_fraction: float = 0.15,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
@@ -103,7 +103,7 @@ class DNN(Predictor):
         stopping = self._dataset(table.rows(stop), fractions[stop])
         with _seeded(seed), _quiet():
             module = _Module(self, learning.tensors[0].shape[1], start=float(fractions[learn].mean()))
-            keeper = _KeepBest(self.patience)
+            keeper = _KeepBest(self.patience, stopping)
             trainer = lightning.Trainer(
                 accelerator="cpu",
                 devices=1,
@@ -120,7 +120,7 @@ class DNN(Predictor):
             held = _loader(stopping, SequentialSampler(stopping), VALIDATION_BATCH)
             trainer.fit(module, batches, held if len(stop) else None)
         keeper.restore(module)
-        self.epochs_ = keeper.best_epoch or trainer.current_epoch
+        self.epochs_ = trainer.current_epoch if keeper.best is None else keeper.best_epoch
         self.network_ = _to_arrays(module.linear)
 
     def _dataset(self, table: Table, fractions: Floats) -> TensorDataset:
@@ -152,7 +152,7 @@ class DNN(Predictor):
 
 
 class _Module(lightning.LightningModule):
-    """The network in training. `start` is the mean target, which the output layer's bias begins at."""
+    """The network in training. It begins by predicting `start`, the mean target: few steps then do no harm."""
 
     def __init__(self, settings: DNN, inputs: int, start: float) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class _Module(lightning.LightningModule):
             layers += [linear, nn.ReLU(), nn.Dropout(settings.dropout)]
             width = settings.hidden_units
         output = nn.Linear(width, 1)
-        nn.init.xavier_normal_(output.weight)
+        nn.init.zeros_(output.weight)
         nn.init.constant_(output.bias, float(np.log((start + 1e-3) / (1 - start + 1e-3))))
         self.network = nn.Sequential(*layers, output)
         self.linear = [layer for layer in (*layers, output) if isinstance(layer, nn.Linear)]
@@ -194,22 +194,37 @@ class _Module(lightning.LightningModule):
 
 
 class _KeepBest(lightning.Callback):
-    """Early stopping that keeps the best weights in memory (Lightning's own pair needs checkpoints on disk)."""
+    """Early stopping that keeps the best weights in memory (Lightning's own pair needs checkpoints on disk).
 
-    def __init__(self, patience: int) -> None:
+    The untrained network takes part: a training that diverges falls back to the mean.
+    """
+
+    def __init__(self, patience: int, held: TensorDataset) -> None:
         self.patience = patience
+        self.held = held
         self.best_loss = float("inf")
         self.best_epoch = 0
         self.best: dict[str, Tensor] | None = None
+
+    def on_fit_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Note the untrained network, if anything was set aside to compare it on."""
+        assert isinstance(module, _Module)
+        if len(self.held):
+            with torch.no_grad():
+                self._note(float(module.eval().error((self.held.tensors[0], self.held.tensors[1]))), 0, module)
+            module.train()
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Note the epoch if it is the best so far; stop after `patience` epochs without a better one."""
         loss, epoch = float(trainer.callback_metrics[VALIDATION_LOSS]), trainer.current_epoch + 1
         if loss < self.best_loss:
-            self.best_loss, self.best_epoch = loss, epoch
-            self.best = {name: value.clone() for name, value in module.state_dict().items()}
+            self._note(loss, epoch, module)
         elif epoch - self.best_epoch >= self.patience:
             trainer.should_stop = True
+
+    def _note(self, loss: float, epoch: int, module: lightning.LightningModule) -> None:
+        self.best_loss, self.best_epoch = loss, epoch
+        self.best = {name: value.clone() for name, value in module.state_dict().items()}
 
     def restore(self, module: lightning.LightningModule) -> None:
         """Give the module its best weights back, if there was a validation."""

@@ -1,0 +1,290 @@
+"""What every predictor promises, as one table; each new one is one more row of REGISTRY and SMALL."""
+
+import json
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from cnnzoo import predictors
+from cnnzoo.errors import CnnzooError
+from cnnzoo.predictors.base import set_aside
+from cnnzoo.predictors.tables import Encoder, Table
+
+SMALL = {
+    "linear": {},
+    "catboost": {"iterations": 60, "learning_rate": 0.2},
+    "dnn": {"hidden_layers": 1, "hidden_units": 24, "learning_rate": 2e-2, "minibatch": 32, "max_epochs": 25},
+}
+"""Settings that learn small tables fast."""
+
+
+@pytest.fixture(params=list(predictors.REGISTRY))
+def name(request) -> str:
+    return request.param
+
+
+def build(name: str, **settings) -> predictors.Predictor:
+    return predictors.REGISTRY[name](**(SMALL[name] | settings))
+
+
+def numbers(rows: int = 240, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, 6) of which the first two tell the accuracy."""
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((rows, 6))
+    return features, 1 / (1 + np.exp(-(2 * features[:, 0] - features[:, 1] + 0.2 * rng.standard_normal(rows))))
+
+
+def words(rows: int = 240) -> tuple[pd.DataFrame, np.ndarray]:
+    """A number and two columns of words of which one decides."""
+    rng = np.random.default_rng(1)
+    kind = rng.choice(["sgd", "adam", "rmsprop"], rows)
+    table = pd.DataFrame(
+        {
+            "config.dropout": rng.uniform(0, 0.7, rows).astype(np.float32),
+            "config.optimizer": pd.Categorical(kind, categories=["sgd", "adam", "rmsprop", "lion"]),
+            "config.activation": rng.choice(["relu", "tanh"], rows),
+        }
+    )
+    effect = pd.Series(kind).map({"sgd": 0.2, "adam": 0.9, "rmsprop": 0.5}).to_numpy()
+    return table, effect - 0.1 * table["config.dropout"].to_numpy()
+
+
+# For most checks a few epochs do; check_regressors_train wants a fit.
+@parametrize_with_checks([build(name) for name in predictors.REGISTRY])
+def test_scikit_learns_checks_pass(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("data", [numbers, words])
+def test_learns_what_can_be_learned_and_stays_in_the_unit_interval(name, data):
+    features, target = data()
+    predicted = build(name).fit(features[:160], target[:160]).predict(features[160:])
+    assert r2_score(target[160:], predicted) > 0.8
+    assert predicted.min() >= 0
+    assert predicted.max() <= 1
+
+
+def test_learns_nothing_from_shuffled_targets(name):
+    features, target = numbers(600)
+    shuffled = np.random.default_rng(2).permutation(target)
+    predicted = build(name).fit(features[:400], shuffled[:400]).predict(features[400:])
+    assert -0.3 < r2_score(shuffled[400:], predicted) < 0.1
+
+
+@pytest.mark.parametrize("data", [numbers, words])
+def test_saved_and_loaded_predicts_the_same_bit_for_bit(name, data, tmp_path):
+    features, target = data()
+    model = build(name).fit(features, target)
+    predictors.save(model, tmp_path / "model")
+    loaded = predictors.load(tmp_path / "model")
+    np.testing.assert_array_equal(model.predict(features), loaded.predict(features))
+    assert loaded.get_params() == model.get_params()
+    assert {path.suffix for path in (tmp_path / "model").iterdir()} <= {".json", ".safetensors", ".cbm"}
+
+
+def test_the_same_model_has_the_same_bytes(name, tmp_path):
+    for folder in ("first", "second"):
+        predictors.save(build(name).fit(*numbers()), tmp_path / folder)
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
+
+
+def test_a_damaged_model_is_named_with_the_remedy(name, tmp_path):
+    predictors.save(build(name).fit(*numbers()), tmp_path / "model")
+    for path in (tmp_path / "model").iterdir():
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(CnnzooError, match=r"model: not a whole predictor .*dvc repro search"):
+            predictors.load(tmp_path / "model")
+        path.write_bytes(whole)
+
+
+def test_a_missing_model_is_named_with_the_remedy(tmp_path):
+    with pytest.raises(CnnzooError, match="not there; make it with `dvc repro search`"):
+        predictors.load(tmp_path)
+
+
+def test_a_model_with_a_missing_file_is_refused(name, tmp_path):
+    predictors.save(build(name).fit(*numbers()), tmp_path / "model")
+    for path in (tmp_path / "model").iterdir():
+        path.rename(tmp_path / "aside")
+        with pytest.raises(CnnzooError, match="dvc repro search"):
+            predictors.load(tmp_path / "model")
+        (tmp_path / "aside").rename(path)
+
+
+def test_the_result_depends_on_data_and_settings_alone(name):
+    features, target = numbers()
+    first = build(name).fit(features, target).predict(features)
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002 - that nobody uses it is the point
+    state = torch.random.get_rng_state()
+    np.testing.assert_array_equal(build(name).fit(features, target).predict(features), first)
+    assert torch.equal(torch.random.get_rng_state(), state), "the global random state was used"
+
+
+def test_threads_of_boosting_do_not_change_the_result():
+    features, target = numbers()
+    one, three = (build("catboost", n_jobs=jobs).fit(features, target).predict(features) for jobs in (1, 3))
+    np.testing.assert_array_equal(one, three)
+
+
+def test_features_in_which_nothing_varies_give_the_mean(name):
+    target = np.random.default_rng(0).uniform(0.2, 0.8, 60)
+    predicted = build(name).fit(np.full((60, 3), 0.1), target).predict(np.full((4, 3), 0.1))
+    assert predicted == pytest.approx(np.full(4, target.mean()), abs=0.05)
+
+
+def test_equal_accuracies_are_predicted(name, tmp_path):
+    model = build(name).fit(numbers()[0], np.full(240, 0.3))
+    predictors.save(model, tmp_path / "model")
+    assert predictors.load(tmp_path / "model").predict(numbers()[0]) == pytest.approx(np.full(240, 0.3), abs=0.05)
+
+
+def test_an_unknown_word_is_refused(name):
+    table, target = words()
+    model = build(name).fit(table, target)
+    with pytest.raises(
+        ValueError, match=r"`config.optimizer` has the word 'adagrad', known are sgd, adam, rmsprop, lion"
+    ):
+        model.predict(table.head(2).assign(**{"config.optimizer": ["adam", "adagrad"]}))
+    with pytest.raises(ValueError, match="fitted on a DataFrame with words, got ndarray"):
+        model.predict(np.zeros((2, 3)))
+
+
+def test_targets_with_nan_are_refused_beside_words(name):
+    table, target = words()
+    target[3] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        build(name).fit(table, target)
+
+
+def test_what_decides_when_to_stop_is_not_learned_from(name):
+    """Only rows outside the set-aside part may move scalers and weights: with no time to stop, the part is inert."""
+    if name == "linear":
+        pytest.skip("sets nothing aside")
+    limit = {"catboost": {"iterations": 1}, "dnn": {"max_epochs": 1}}[name]
+    features, target = numbers(100)
+    model = build(name, random_state=5, **limit)
+    seed = int(np.random.RandomState(5).randint(2**31 - 1))
+    _, held = set_aside(100, model.validation_fraction, np.random.default_rng(seed))
+    poisoned, lies = features.copy(), target.copy()
+    poisoned[held], lies[held] = 1e6, 1 - lies[held]
+    found = clone(model).fit(poisoned, lies).predict(features)
+    np.testing.assert_array_equal(found, clone(model).fit(features, target).predict(features))
+
+
+def test_set_aside_is_a_partition_and_empty_for_few_rows():
+    learn, held = set_aside(40, 0.15, np.random.default_rng(0))
+    assert sorted([*learn, *held]) == list(range(40))
+    assert len(held) == 6
+    assert len(set_aside(9, 0.15, np.random.default_rng(0))[1]) == 0
+    with pytest.raises(ValueError, match="`validation_fraction` is 1"):
+        set_aside(40, 1, np.random.default_rng(0))
+
+
+def test_the_first_settings_are_in_the_search_space(name):
+    kind = predictors.REGISTRY[name]
+    settings = kind.suggest(optuna.trial.FixedTrial(kind.start))
+    assert set(settings) <= set(kind().get_params())
+
+
+PUBLISHED_BEST = {
+    "catboost": {"learning_rate": 0.0264, "subsample": 0.9, "rsm": 0.7175, "l2_leaf_reg": 27.3, "depth": 7},
+    "dnn": {
+        "hidden_layers": 9,
+        "hidden_units": 508,
+        "dropout": 0.181,
+        "l2": 2.05e-4,
+        "optimizer": "sgd",
+        "learning_rate_sgd": 0.4717,
+        "minibatch": 512,
+        "scaling": "standard",
+    },
+}
+"""From best_configs.json: a typical one for boosting, the extremes of the networks."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED_BEST)
+def test_the_search_space_contains_the_published_best_settings(name):
+    trial = optuna.trial.FixedTrial(PUBLISHED_BEST[name])
+    predictors.REGISTRY[name].suggest(trial)
+    for parameter, distribution in trial.distributions.items():
+        assert distribution._contains(distribution.to_internal_repr(trial.params[parameter])), parameter
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(200, 5), (40, 120)])
+def test_the_convex_linear_solution_is_that_of_logistic_regression(rows, columns):
+    """Also with more features than rows, where it is solved in the rows' span. A fraction is a row of either class."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((rows, columns))
+    target = 1 / (1 + np.exp(-features[:, 0] + rng.standard_normal(rows)))
+    l2 = 1e-2
+    model = predictors.LogitLinear(l2=l2, loss="cross_entropy", tol=1e-10).fit(features, target)
+    scaled = StandardScaler().fit_transform(features)
+    oracle = LogisticRegression(C=1 / (2 * rows * l2), tol=1e-10, max_iter=10_000).fit(
+        np.concatenate([scaled, scaled]), np.repeat([1, 0], rows), np.concatenate([target, 1 - target])
+    )
+    np.testing.assert_allclose(model.coef_, oracle.coef_[0], atol=2e-5)
+    assert model.intercept_ == pytest.approx(oracle.intercept_[0], abs=2e-5)
+
+
+def test_squared_error_is_at_a_minimum_below_the_convex_one():
+    features, target = numbers()
+    target = np.clip(target + 0.1, 0, 1)
+
+    def loss(model, shift=0.0):
+        scores = Encoder.fit(Table(features, {}), "standard").transform(Table(features, {})) @ (model.coef_ + shift)
+        error = np.mean((1 / (1 + np.exp(-scores - model.intercept_)) - target) ** 2)
+        return error + model.l2 * np.sum((model.coef_ + shift) ** 2)
+
+    convex, direct = (
+        predictors.LogitLinear(loss=loss).fit(features, target) for loss in ("cross_entropy", "squared_error")
+    )
+    assert loss(direct) < loss(convex)
+    for index in range(features.shape[1]):
+        for step in (-1e-3, 1e-3):
+            assert loss(direct, step * (np.arange(features.shape[1]) == index)) > loss(direct)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("loss", "hinge"), ("scaling", "minmax")])
+def test_an_unknown_setting_is_refused_with_the_allowed_ones(setting, value):
+    with pytest.raises(ValueError, match=f"`{setting}` is '{value}', allowed are "):
+        predictors.LogitLinear(**{setting: value}).fit(*numbers())
+
+
+def test_normal_scaling_does_not_see_monotone_changes_of_a_feature():
+    features, target = numbers()
+    stretched = np.exp(3 * features)
+    first, second = (predictors.LogitLinear(scaling="normal").fit(x, target).predict(x) for x in (features, stretched))
+    # Between landmarks the interpolation sees the change a little.
+    np.testing.assert_allclose(first, second, atol=0.02)
+
+
+def test_normal_scaling_gives_normal_scores_and_bounds_outliers():
+    values = np.random.default_rng(0).uniform(size=(1000, 2)) ** 5
+    encoder = Encoder.fit(Table(values, {}), "normal")
+    scaled = encoder.transform(Table(values, {}))
+    assert scaled.mean() == pytest.approx(0, abs=0.02)
+    assert scaled.std() == pytest.approx(1, abs=0.03)
+    assert np.abs(encoder.transform(Table(np.array([[1e30, -1e30]]), {}))).max() < 3
+
+
+def test_importances_name_the_features_that_matter():
+    importances = build("catboost").fit(*numbers()).feature_importances_
+    assert set(np.argsort(importances)[-2:]) == {0, 1}
+
+
+def test_settings_are_readable_json(name, tmp_path):
+    predictors.save(build(name).fit(*words()), tmp_path / "model")
+    content = json.loads((tmp_path / "model" / "predictor.json").read_text())
+    assert content["predictor"] == name
+    assert content["words"] == {"1": ["sgd", "adam", "rmsprop", "lion"], "2": ["relu", "tanh"]}

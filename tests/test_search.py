@@ -1,0 +1,238 @@
+"""Searches on synthetic collections: what they write, that it repeats, and above all that no test network leaks in."""
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cnnzoo import predictors, scores
+from cnnzoo.artifacts import Artifacts
+from cnnzoo.collection import Collection
+from cnnzoo.errors import CnnzooError
+from cnnzoo.features import read_features, write_features
+from cnnzoo.search import Sample, Task, draw_folds, search, tune
+from zoos import STATISTICS, make_params, make_project
+
+NETWORKS = 120
+SETS = [STATISTICS, "hyper"]
+
+
+class FakeRecord:
+    """Keeps what a search tells its tracker."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, list[tuple]] = {"trial": [], "metrics": [], "dataset": [], "model": []}
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.calls[name].append(arguments)
+
+
+class FakeTracker:
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, str, str], FakeRecord] = {}
+
+    @contextmanager
+    def __call__(self, artifacts, collection, predictor, features, params):
+        record = self.records[collection, predictor, features] = FakeRecord()
+        record.params = params
+        yield record
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> tuple[Artifacts, FakeTracker]:
+    """A finished search over all predictors and two feature sets."""
+    artifacts = make_project(tmp_path_factory.mktemp("project"), {"tiny": NETWORKS}, SETS)
+    tracker = FakeTracker()
+    search(artifacts, make_params({"tiny": NETWORKS}, SETS), "tiny", tracker)
+    return artifacts, tracker
+
+
+def folders(artifacts: Artifacts) -> dict[tuple[str, str], Path]:
+    return {(name, s): artifacts.predictor("tiny", name, s) for name in predictors.REGISTRY for s in SETS}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_predictor_is_tuned_on_every_set_and_finds_the_signal(project):
+    artifacts, _ = project
+    for (name, features), folder in folders(artifacts).items():
+        assert {path.name for path in folder.iterdir()} == {
+            "model", "study.csv", "params.json", "predictions.csv", "metrics.json",
+        }  # fmt: skip
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["networks_train"] == metrics["networks_test"] == NETWORKS // 2
+        assert metrics["trials"] == 3
+        if features == STATISTICS:
+            assert metrics["r2"] > 0.4, name
+            assert metrics["cv_r2"] > 0.4, name
+
+
+def test_predictions_are_those_of_the_saved_model_on_the_test_half(project):
+    artifacts, _ = project
+    zoo = Collection.open(artifacts.zoo("tiny"))
+    for (_, features), folder in folders(artifacts).items():
+        table = pd.read_csv(folder / "predictions.csv", float_precision="round_trip")
+        rows = zoo.final("test")
+        assert table["row"].tolist() == rows.tolist()
+        assert table["network"].tolist() == zoo.metrics["modeldir"].iloc[rows].tolist()
+        assert table["test_accuracy"].tolist() == zoo.metrics["test_accuracy"].iloc[rows].tolist()
+        inputs = read_features(zoo, artifacts.features("tiny"), features, rows)
+        np.testing.assert_array_equal(predictors.load(folder / "model").predict(inputs), table["predicted"])
+        metrics = json.loads((folder / "metrics.json").read_text())
+        expected = scores.score(table["test_accuracy"], table["predicted"])
+        assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_study_shows_each_trial_and_params_the_best(project):
+    artifacts, _ = project
+    for (name, _), folder in folders(artifacts).items():
+        study = pd.read_csv(folder / "study.csv")
+        assert study["number"].tolist() == [0, 1, 2]
+        assert "seconds" not in study.columns, "times would make a new version of the file at each run"
+        start = predictors.REGISTRY[name].start
+        assert {key: study[f"params.{key}"].iloc[0] for key in start} == pytest.approx(start)
+        finished = study[study["state"] == "COMPLETE"]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["cv_mse"] == finished["value"].min()
+        settings = json.loads((folder / "params.json").read_text())
+        model = predictors.load(folder / "model")
+        assert {key: model.get_params()[key] for key in settings} == settings
+
+
+def test_every_search_is_tracked(project):
+    artifacts, tracker = project
+    assert set(tracker.records) == {("tiny", *key) for key in folders(artifacts)}
+    for (_, name, features), record in tracker.records.items():
+        folder = artifacts.predictor("tiny", name, features)
+        assert record.params["trials"] == 3
+        assert [call[0] for call in record.calls["trial"]] == [0, 1, 2]
+        ((dataset, digest, rows),) = record.calls["dataset"]
+        assert (dataset, len(digest), rows) == (f"tiny {features}", 64, NETWORKS // 2)
+        ((values,),) = record.calls["metrics"]
+        assert values == json.loads((folder / "metrics.json").read_text())
+        ((model, example, prediction),) = record.calls["model"]
+        assert model == folder / "model"
+        np.testing.assert_array_equal(predictors.load(model).predict(example), prediction)
+
+
+def test_searching_again_gives_the_same_bytes_on_any_number_of_threads(project, tmp_path):
+    artifacts, _ = project
+    again = make_project(tmp_path, {"tiny": NETWORKS}, SETS)
+    params = make_params({"tiny": NETWORKS}, SETS)
+    threads = params.runtime.model_copy(update={"threads": 3})
+    search(again, params.model_copy(update={"runtime": threads}), "tiny", FakeTracker())
+    for key, folder in folders(artifacts).items():
+        assert contents(folder) == contents(folders(again)[key]), key
+
+
+def test_nothing_but_the_final_checkpoints_of_the_training_half_is_learned_from(project, tmp_path):
+    """Spoil every other row, weights, hyperparameters and accuracies: tuning and models must not change by a bit."""
+    artifacts, _ = project
+    spoiled = make_project(tmp_path, {"tiny": NETWORKS}, SETS)
+    zoo = Collection.open(artifacts.zoo("tiny"))
+    other = np.setdiff1d(np.arange(len(zoo.weights)), zoo.final("train"))
+    weights = np.array(zoo.weights)
+    weights[other] = 1e6 * np.random.default_rng(0).standard_normal(weights[other].shape)
+    np.save(spoiled.zoo("tiny") / "weights.npy", weights)
+    metrics = zoo.metrics.copy()
+    for column in ("test_accuracy", "config.dropout", "config.learning_rate"):
+        metrics.iloc[other, metrics.columns.get_loc(column)] = np.random.default_rng(1).uniform(size=len(other))
+    metrics.to_csv(spoiled.zoo("tiny") / "metrics.csv.gz", compression={"method": "gzip", "mtime": 0})
+    write_features(Collection.open(spoiled.zoo("tiny")), SETS, spoiled.features("tiny"))
+    search(spoiled, make_params({"tiny": NETWORKS}, SETS), "tiny", FakeTracker())
+    for key, folder in folders(artifacts).items():
+        clean, dirty = contents(folder), contents(folders(spoiled)[key])
+        for name in clean:
+            if name not in {"predictions.csv", "metrics.json"}:
+                assert clean[name] == dirty[name], (key, name)
+        assert clean["predictions.csv"] != dirty["predictions.csv"], "the spoiled test half must show somewhere"
+        scored = [json.loads(content["metrics.json"]) for content in (clean, dirty)]
+        assert scored[0]["cv_mse"] == scored[1]["cv_mse"]
+
+
+def test_shuffled_accuracies_are_not_predicted(tmp_path):
+    artifacts = make_project(tmp_path, {"tiny": 400}, [STATISTICS])
+    zoo = Collection.open(artifacts.zoo("tiny"))
+    metrics = zoo.metrics.copy()
+    final = zoo.final()
+    column = metrics.columns.get_loc("test_accuracy")
+    metrics.iloc[final, column] = np.random.default_rng(0).permutation(metrics.iloc[final, column].to_numpy())
+    metrics.to_csv(artifacts.zoo("tiny") / "metrics.csv.gz", compression={"method": "gzip", "mtime": 0})
+    search(artifacts, make_params({"tiny": 400}, [STATISTICS]), "tiny", FakeTracker())
+    for name in predictors.REGISTRY:
+        found = json.loads((artifacts.predictor("tiny", name, STATISTICS) / "metrics.json").read_text())
+        assert -0.25 < found["r2"] < 0.05, name
+        assert found["cv_r2"] < 0.1, name
+
+
+def test_folds_are_a_partition_of_the_training_networks():
+    folds = draw_folds(31, 4, 7, "tiny")
+    assert sorted(np.concatenate(folds)) == list(range(31))
+    assert {len(fold) for fold in folds} == {7, 8}
+    again = draw_folds(31, 4, 7, "tiny")
+    assert all(np.array_equal(a, b) for a, b in zip(folds, again, strict=True))
+
+
+def test_few_networks_are_enough_and_fewer_are_refused(tmp_path, capsys):
+    sets = ["weights", STATISTICS]
+    enough = make_project(tmp_path / "enough", {"tiny": 24}, sets)
+    search(enough, make_params({"tiny": 24}, sets, folds=4, trials=5), "tiny", FakeTracker())
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith("tiny: linear on weights: R2 ")
+    fewer = make_project(tmp_path / "fewer", {"tiny": 20}, sets)
+    with pytest.raises(
+        CnnzooError, match=r"10 networks to train and 10 to test predictors, at least 12 and 2 are needed"
+    ):
+        search(fewer, make_params({"tiny": 20}, sets), "tiny", FakeTracker())
+    with pytest.raises(CnnzooError, match="at least 14 and 2"):
+        search(enough, make_params({"tiny": 24}, sets, folds=7), "tiny", FakeTracker())
+
+
+def test_an_unknown_set_is_told_before_any_search(tmp_path):
+    artifacts = make_project(tmp_path, {"tiny": 24}, ["hyper"])
+    with pytest.raises(CnnzooError, match="did you mean `wstats-glob`"):
+        search(artifacts, make_params({"tiny": 24}, ["hyper", "wstats-globe"]), "tiny", FakeTracker())
+    assert not artifacts.models("tiny").exists()
+
+
+def test_equal_accuracies_give_undefined_scores_not_a_crash(tmp_path):
+    artifacts = make_project(tmp_path, {"tiny": 24}, ["hyper"])
+    zoo = Collection.open(artifacts.zoo("tiny"))
+    metrics = zoo.metrics.assign(test_accuracy=0.1)
+    metrics.to_csv(artifacts.zoo("tiny") / "metrics.csv.gz", compression={"method": "gzip", "mtime": 0})
+    search(artifacts, make_params({"tiny": 24}, ["hyper"]), "tiny", FakeTracker())
+    found = json.loads((artifacts.predictor("tiny", "linear", "hyper") / "metrics.json").read_text())
+    assert found["r2"] is None
+    assert found["kendall_tau"] is None
+    assert found["mse"] < 1e-3
+
+
+def test_a_search_without_a_single_finite_trial_says_so():
+    params = make_params({"tiny": 24}, ["hyper"], trials=2).search
+    task = Task("tiny", "dnn", "hyper", 1, params, jobs=1)
+    rng = np.random.default_rng(0)
+    train = Sample(np.arange(24), [""] * 24, pd.DataFrame(rng.standard_normal((24, 3))), rng.uniform(size=24))
+
+    class Broken(predictors.DNN):
+        def predict(self, X):  # noqa: N803
+            return np.full(len(X), np.nan)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(predictors.REGISTRY, "dnn", Broken)
+        with pytest.raises(CnnzooError, match="`dnn` on `hyper`: none of 2 trials gave a finite error"):
+            tune(task, train, lambda trial: None)
+
+
+def test_the_digest_of_a_sample_sees_features_and_accuracies():
+    sample = Sample(np.arange(3), ["a", "b", "c"], pd.DataFrame({"x": [1.0, 2, 3]}), np.array([0.1, 0.2, 0.3]))
+    other = replace(sample, target=np.array([0.1, 0.2, 0.4]))
+    wider = replace(sample, features=sample.features.assign(y=0.0))
+    assert len({sample.digest(), other.digest(), wider.digest()}) == 3
+    assert sample.digest() == replace(sample).digest()
