@@ -1,0 +1,100 @@
+"""How every figure looks, and how it becomes a file: the same data give the same bytes.
+
+Figures are made as objects on the Agg canvas; nothing is global, no display is needed.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from cnnzoo.report.labels import Kind
+
+DOTS_PER_INCH = 144
+INK, GREY, PALE, ACCENT, TREND = "#1f2933", "#6b7784", "#d5dbe1", "#1f6fb2", "#b5361c"
+KIND_COLOURS: dict[Kind, str] = {"weights": ACCENT, "both": "#7a5195", "hyperparameters": "#c77700"}
+CATEGORY_COLOURS = ("#1f6fb2", "#c77700", "#2a8f6d", "#7a5195", "#b5361c")
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": PALE,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.color": "#eceff2",
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+}
+MOST_POINTS = 4000
+"""Points that a scatter plot shows at most: more only blacken it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure of the page."""
+
+    name: str
+    """Name of its file, without the ending."""
+    title: str
+    caption: str
+    alt: str
+    """What it shows, for who cannot see it."""
+    png: bytes
+
+
+def draw(width: float, height: float, paint: Callable[[Figure], Any]) -> bytes:
+    """Return the PNG file of a figure of `width` x `height` inches that `paint` fills."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        paint(figure)
+        file = io.BytesIO()
+        canvas.print_figure(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return file.getvalue()
+
+
+def as_percent(axis: Any) -> None:
+    """Show fractions on an axis as percentages."""
+    axis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def as_plain(axis: Any, ticks: list[int]) -> None:
+    """Put whole numbers as ticks on an axis of any scale."""
+    axis.set_ticks(ticks)
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+
+
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` of the positions 0 ... count - 1, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def jitter(count: int) -> NDArray[np.float64]:
+    """Return offsets in (-0.5, 0.5) that keep points apart: the golden-ratio sequence, not chance."""
+    golden_ratio = (np.sqrt(5) - 1) / 2
+    places: NDArray[np.float64] = np.arange(1, count + 1) * golden_ratio % 1 - 0.5
+    return places
+
+
+def dot_style(count: int) -> dict[str, Any]:
+    """Return size, opacity and edge of `count` points: many are small and pale."""
+    return {
+        "s": float(np.clip(2000 / max(count, 1), 5, 26)),
+        "alpha": float(np.clip(300 / max(count, 1), 0.25, 0.8)),
+        "linewidths": 0,
+    }
