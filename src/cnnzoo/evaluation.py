@@ -3,7 +3,8 @@
 `scores.csv`: one row a predictor and feature set of a collection; each score on the held-out half with its bootstrap
 interval (the same resamples for all rows of a collection), tau's ceiling, and beside it what the same predictor reaches
 with the hyperparameters alone. `transfer.csv`: the same models on the held-out halves of all collections, as in figure
-4 of the paper; where a collection lacks a model's features (other layers), there is no row.
+4 of the paper; where a collection lacks a model's features (other layers), there is no row. `metrics.json`: the scores
+once more, for `dvc metrics show` and `diff`.
 """
 
 import json
@@ -15,23 +16,24 @@ import pandas as pd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cnnzoo import config, predictors, scores, seeds
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.atomic import atomic_folder
+from cnnzoo.artifacts import Artifacts, slug
+from cnnzoo.atomic import atomic_folder, write_text
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
 from cnnzoo.features import feature_columns, parse
 from cnnzoo.search import METRICS, MODEL, PREDICTIONS, TARGET, read_sample
 
-SCORES_TABLE, TRANSFER_TABLE = "scores.csv", "transfer.csv"
+SCORES_TABLE, TRANSFER_TABLE, SUMMARY = "scores.csv", "transfer.csv", "metrics.json"
 BASELINE = "hyper"
 """The feature set that every other one is compared with."""
+SUMMARISED = ("r2", "mae", "kendall_tau")
 TRANSFERRED = ("r2", "kendall_tau", "kendall_tau_ceiling")
 
 Row = dict[str, Any]
 
 
 def evaluate(artifacts: Artifacts, params: config.Params) -> None:
-    """Write `scores.csv` and `transfer.csv` over all collections of `params`; the folder appears whole or not at all.
+    """Write `scores.csv`, `transfer.csv` and `metrics.json` over all collections, whole or not at all.
 
     Raises `CnnzooError` that names what is missing if a search has not been run.
     """
@@ -40,6 +42,16 @@ def evaluate(artifacts: Artifacts, params: config.Params) -> None:
     with atomic_folder(artifacts.evaluation) as folder:
         table.to_csv(folder / SCORES_TABLE, index=False, lineterminator="\n")
         transfer.to_csv(folder / TRANSFER_TABLE, index=False, lineterminator="\n")
+        write_text(folder / SUMMARY, json.dumps(_summary(table), indent=1) + "\n")
+
+
+def _summary(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the scores as `dvc metrics` shows them: collection -> predictor -> feature set -> score."""
+    summary: dict[str, Any] = {}
+    for row in table.to_dict("records"):
+        of_predictor = summary.setdefault(row["collection"], {}).setdefault(row["predictor"], {})
+        of_predictor[slug(row["features"])] = {name: row[name] for name in SUMMARISED}
+    return summary
 
 
 def read_predictions(artifacts: Artifacts, collection: str, predictor: str, features: str) -> pd.DataFrame:

@@ -112,7 +112,7 @@ class Task:
         return int(rng.integers(2**31))
 
 
-def search(artifacts: Artifacts, params: config.Params, collection: str, track: Tracker | None = None) -> None:
+def search(artifacts: Artifacts, params: config.Params, collection: str, track: Tracker) -> None:
     """Tune `params.search.predictors` on `params.features.sets` and write `artifacts.predictor(...)` for each.
 
     Each folder appears whole when its search is done: `model/` (for `cnnzoo.predictors.load`), `study.csv` (the
@@ -123,7 +123,6 @@ def search(artifacts: Artifacts, params: config.Params, collection: str, track: 
     for name in params.features.sets:
         parse(name)  # a wrong name is told before the first search, not after an hour
     _check_size(zoo, params.search)
-    track = track or _mlflow
     jobs = params.runtime.threads or os.cpu_count() or 1
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with threadpool_limits(1):
@@ -272,11 +271,3 @@ def _check_size(zoo: Collection, settings: config.Search) -> None:
             f"{zoo.path}: {train} networks to train and {test} to test predictors, at least {least} and 2 are needed "
             f"for `search.folds={settings.folds}`. Raise `networks` in params.yaml to {2 * least} or more."
         )
-
-
-def _mlflow(
-    artifacts: Artifacts, collection: str, predictor: str, features: str, params: Mapping[str, object]
-) -> AbstractContextManager[Record]:
-    from cnnzoo.tracking.searches import search_run  # noqa: PLC0415 - reading models and folds needs no tracking
-
-    return search_run(artifacts, collection, predictor, features, params)

@@ -2,11 +2,12 @@
 
 from cnnzoo.search import search as tune_predictors
 from cnnzoo.stages.entry import StageContext, run_stage
+from cnnzoo.tracking.searches import search_run
 
 
 def search(context: StageContext) -> None:
     """Write models/predictors/<collection>/<predictor>/<features>/."""
-    tune_predictors(context.artifacts, context.params, context.target)
+    tune_predictors(context.artifacts, context.params, context.target, search_run)
 
 
 if __name__ == "__main__":
