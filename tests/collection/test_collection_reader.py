@@ -39,7 +39,7 @@ def make_published(folder, target):
     target.mkdir()
     for name in ("weights.npy", "layout.csv"):
         (target / name).write_bytes((folder / name).read_bytes())
-    metrics = pd.read_csv(folder / "metrics.csv.gz", index_col=0, float_precision="round_trip")
+    metrics = pd.read_csv(folder / "metrics.csv.gz", index_col=0)
     names = "/cell/home/user/" + metrics["modeldir"].str.replace("tiny/", "1234")
     metrics["modeldir"] = names
     metrics.index = pd.Index(

@@ -23,10 +23,11 @@ from builders import (
     weights_of,
 )
 from cnnzoo.atomic import atomic_file
-from cnnzoo.collection import assemble, writer
+from cnnzoo.collection import assemble, first_rows, writer
 from cnnzoo.collection import format as published
 from cnnzoo.errors import CnnzooError
 from cnnzoo.training import shards as training_shards
+from cnnzoo.training.shards import write_shard
 
 GOLDEN = Path(__file__).parent / "golden"
 STRING_ORDER = [0, 1, 2, 20, 3, 40, 60, 80, 86]
@@ -90,6 +91,11 @@ def test_rows_are_networks_in_order_and_steps_sorted_as_strings(tiny):
     assert assembled.diverged == {2: 20}
 
 
+def test_the_row_of_a_network_is_known_without_assembling(tiny):
+    _, assembled, recipes, shards = tiny
+    assert first_rows(shards, recipes) == assembled.first_row
+
+
 def test_gzip_header_has_no_time_and_no_name(tiny):
     assert (tiny[0] / "metrics.csv.gz").read_bytes()[:8] == bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0])
 
@@ -116,6 +122,19 @@ def test_surplus_networks_of_the_shards_are_ignored(tiny, tmp_path):
     assert assembled.first_row == {0: 0, 1: 9}
     weights = np.load(tmp_path / "zoo" / "weights.npy")
     np.testing.assert_array_equal(weights[9], weights_of(recipes[1])[0])
+
+
+def test_of_two_shards_with_one_recipe_the_first_by_name_serves(tmp_path):
+    """Batched engines round by cohort, so which of two equal recipes is taken must not depend on the list's order."""
+    recipes = make_recipes(2)
+    shards = [make_shard(tmp_path / "c", recipes), make_shard(tmp_path / "c", recipes[:1])]
+    other = weights_of(recipes[0])[None] + 1
+    shards[1] = write_shard(
+        tmp_path / "c", shards[1].origin, recipes[:1], other, shards[1].metrics, shards[1].diverged_epoch
+    )
+    for name, order in (("a", shards), ("b", shards[::-1])):
+        assemble(order, recipes, COLLECTION, tmp_path / name, SEED)
+    assert file_bytes(tmp_path / "a") == file_bytes(tmp_path / "b")
 
 
 @pytest.mark.parametrize("networks", [1, 2, 5, 8])
@@ -197,14 +216,14 @@ def test_weights_that_are_not_finite_but_not_marked_are_refused(tmp_path):
 
 
 class FullDisk:
-    """A file on a disk that has room for so many bytes."""
+    """A file on a disk that has room for so many bytes, shared by all its files."""
 
     def __init__(self, file, room):
         self.file, self.room = file, room
 
     def write(self, data):
-        self.room -= len(memoryview(data).cast("B"))
-        if self.room < 0:
+        self.room[0] -= len(memoryview(data).cast("B"))
+        if self.room[0] < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         return self.file.write(data)
 
@@ -212,14 +231,18 @@ class FullDisk:
         return getattr(self.file, name)
 
 
-@pytest.mark.parametrize("room", [0, 100, 500_000])
-def test_a_full_disk_leaves_the_old_collection_untouched(tiny, tmp_path, monkeypatch, room):
+@pytest.mark.parametrize(
+    ("room_bytes", "fails_in"), [(0, "header"), (500_000, "weights.npy"), (716_000, "metrics.csv.gz")]
+)
+def test_a_full_disk_leaves_the_old_collection_untouched(tiny, tmp_path, monkeypatch, room_bytes, fails_in):
     _, _, recipes, shards = tiny
     assemble(shards, recipes[:2], COLLECTION, tmp_path / "zoo", SEED)
     before = file_bytes(tmp_path / "zoo")
+    room, opened = [room_bytes], []
 
     @contextmanager
     def on_full_disk(path):
+        opened.append(path.name)
         with atomic_file(path) as file:
             yield FullDisk(file, room)
 
@@ -229,6 +252,12 @@ def test_a_full_disk_leaves_the_old_collection_untouched(tiny, tmp_path, monkeyp
     )
     assert file_bytes(tmp_path / "zoo") == before
     assert [path.name for path in tmp_path.iterdir()] == ["zoo"]
+    assert opened[-1] == (fails_in if fails_in != "header" else "weights.npy")
+
+
+def test_a_place_that_cannot_be_written_is_named(tiny, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    refuse(tiny[2], tiny[3], tmp_path / "file" / "zoo", "file/zoo: cannot be written.*folder that you may write to")
 
 
 def test_memory_is_bounded_by_one_shard(tmp_path):

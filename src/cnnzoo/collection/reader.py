@@ -109,8 +109,7 @@ class Collection:
 def _read_metrics(path: Path) -> pd.DataFrame:
     """Read metrics.csv.gz; steps become integers whatever they were stored as."""
     try:
-        # The default parser may miss the last bit of a float; ours are written with all their digits.
-        metrics = pd.read_csv(path, index_col=0, compression="gzip", float_precision="round_trip")
+        metrics = pd.read_csv(path, index_col=0, compression="gzip")
     except FileNotFoundError as error:
         raise CnnzooError(f"{path}: not there; every collection needs it") from error
     except (OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:

@@ -8,6 +8,7 @@ Shape letters: N networks of a shard, E checkpoint epochs, R rows of the matrix,
 """
 
 import csv
+import errno
 import gzip
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,7 +109,7 @@ def assemble(
     except OSError as error:
         raise CnnzooError(
             f"{folder}: cannot be written ({error.strerror or error}); what was there before is untouched. "
-            f"The weights alone need {_matrix_bytes(finite, epochs) / 1e9:.2f} GB: free some space or use another disk."
+            f"{_write_remedy(error, _matrix_bytes(finite, epochs))}"
         ) from error
     return Assembled(len(epochs), first_row, {source.recipe.network: source.diverged_epoch for source in diverged})
 
@@ -165,6 +166,12 @@ def _common_epochs(sources: Sequence[_Source]) -> tuple[int, ...]:
                     f"{getattr(first, name)}: the networks of one collection share it. Run `dvc repro recipes` again."
                 )
     return checkpoint_epochs(first.epochs, first.epochs_between_checkpoints)
+
+
+def _write_remedy(error: OSError, matrix_bytes: int) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The weights alone need {matrix_bytes / 1e9:.2f} GB: free some space or use another disk."
+    return "Make sure that its parent is a folder that you may write to."
 
 
 def _matrix_bytes(finite: Sequence[_Source], epochs: tuple[int, ...]) -> int:
