@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from mlflow_record import record_of, train_all, with_database, write_shards
+from mlflow_record import record_of, runs_of, train_all, with_database, write_shards
 
 from builders import COLLECTION, make_recipes
 from cnnzoo.artifacts import Artifacts
@@ -92,6 +92,19 @@ def test_events_wait_while_another_process_locks_the_database(
     sync_zoo(artifacts, COLLECTION, shards, RECIPES)
     assert replayed == record_of(artifacts)
     assert len(replayed) == 4
+
+
+def test_sync_takes_from_the_spool_what_no_shard_knows(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = write_shards(artifacts, RECIPES)
+    monkeypatch.setattr("cnnzoo.tracking.zoo.git_commit", lambda _: "c" * 40)
+    monkeypatch.setattr("cnnzoo.tracking.bulk.BUSY_TIMEOUT_S", 0.05)
+    with ZooTracker(artifacts, COLLECTION):
+        pass
+    with locked(artifacts):
+        train_all(artifacts, shards)
+    assert sync_zoo(artifacts, COLLECTION, shards, RECIPES)
+    assert {run.data.tags["git_commit"] for run in runs_of(artifacts)} == {"c" * 40}
+    assert list(spool_folder(artifacts, COLLECTION).iterdir()) == []
 
 
 def test_a_reader_does_not_hold_up_the_writer(artifacts: Artifacts) -> None:

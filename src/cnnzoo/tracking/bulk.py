@@ -18,6 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import OperationalError
 
 from cnnzoo.artifacts import Artifacts
+from cnnzoo.tracking.client import FLOAT64_MAX
 from cnnzoo.tracking.location import database, tracking_uri
 from cnnzoo.tracking.runs import KILLED, RESUMABLE, RUNNING, RunRecord, now_ms
 from cnnzoo.tracking.store import ActiveRun
@@ -27,7 +28,6 @@ CHUNK = 500
 """Runs of one transaction: small enough that a reader or another writer never waits long."""
 BUSY_TIMEOUT_S = 20
 """What MLflow itself uses."""
-FLOAT64_MAX = 1.7976931348623157e308
 
 RUNS: Table = SqlRun.__table__
 PARAMS: Table = SqlParam.__table__

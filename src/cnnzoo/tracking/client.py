@@ -7,6 +7,7 @@ anew.
 
 import logging
 import math
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,8 @@ from cnnzoo.tracking.store import ActiveRun
 PAGE = 1000
 BATCH_METRICS = 1000
 """MLflow's limit for one `log_batch`."""
-FLOAT64_MAX = 1.7976931348623157e308
+FLOAT64_MAX = sys.float_info.max
+"""What MLflow keeps for infinity."""
 
 
 def connect(artifacts: Artifacts) -> MlflowClient:
@@ -32,7 +34,7 @@ def connect(artifacts: Artifacts) -> MlflowClient:
     uri = tracking_uri(artifacts)
     if (file := database(uri)) is not None:
         check_database(file)
-    for noisy in ("alembic", "mlflow.store.db.utils"):  # 60 lines when a database is made
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):  # lines about what goes as it should
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri)
 
