@@ -52,8 +52,8 @@ bool evaluate(const Cohort& cohort, const Images& images, int threads, const Kee
 // Gradient (N, P) of the first minibatch's loss.
 void gradients(const Cohort& cohort, const Images& images, const Minibatches& minibatches, float* gradient);
 
-// Multiply-adds in registers alone: returns the floating point operations done per second and thread, at the full
-// vector width, over about `seconds` on each of `threads` threads.
+// Multiply-adds in registers alone: returns the floating point operations per second of CPU time and thread, at the
+// full vector width, over `seconds` on each of `threads` threads.
 double fma_peak(double seconds, int threads);
 
 // "avx512", "avx2", "neon" or "generic": what this module was compiled for.

@@ -17,7 +17,7 @@ namespace {  // internal linkage: the object files of this module are built for 
 
 #if defined(__AVX512F__)
 constexpr int lanes = 16, registers = 32;
-#elif defined(__AVX__)
+#elif defined(__AVX2__)
 constexpr int lanes = 8, registers = 16;
 #elif defined(__aarch64__)
 constexpr int lanes = 4, registers = 32;
