@@ -25,7 +25,7 @@ def predictor_label(predictor: str) -> str:
 
 
 def features_label(features: str) -> str:
-    """Return what a feature set holds, in words: `wstats-layers:0,3-qts:...` -> `statistics of layers 0, 3`."""
+    """Return what a feature set holds, in words: `wstats-layers:0,1,2,3-qts:...` -> `statistics of layers 0–3`."""
     return " + ".join(_part_label(part) for part in features.split("+"))
 
 
@@ -46,5 +46,9 @@ def _part_label(part: str) -> str:
 
 
 def _layers(layers: str) -> str:
-    numbers = layers.split(",")
-    return f"layer {numbers[0]}" if len(numbers) == 1 else f"layers {', '.join(numbers)}"
+    numbers = [int(number) for number in layers.split(",")]
+    if len(numbers) == 1:
+        return f"layer {numbers[0]}"
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"layers {numbers[0]}–{numbers[-1]}"
+    return f"layers {', '.join(map(str, numbers))}"

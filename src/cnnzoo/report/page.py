@@ -101,11 +101,11 @@ def _verdict(best: "pd.Series[Any]", baseline: "pd.Series[Any] | None") -> str:
         return "No predictor saw the weights alone: add `weights` to `features.sets`."
     better = best["r2"] > baseline["r2"]
     if best["r2_low"] > baseline["r2_high"]:
-        return "The weights tell more than the hyperparameters do: the intervals do not overlap."
+        return "By R² the weights tell more than the hyperparameters do: the intervals do not overlap."
     if best["r2_high"] < baseline["r2_low"]:
-        return "Here the hyperparameters tell more than the weights do: the intervals do not overlap."
+        return "By R² the hyperparameters tell more than the weights do: the intervals do not overlap."
     return (
-        f"The weights tell {'more' if better else 'less'} than the hyperparameters here, but the intervals overlap: "
+        f"By R² the weights tell {'more' if better else 'less'} than the hyperparameters, but the intervals overlap: "
         f"{int(best['networks_test']):,} held-out networks are too few to be sure."
     )
 

@@ -46,10 +46,11 @@ def _leaderboard(found: CollectionResults) -> Picture:
         figure.legend(loc="outside lower right", ncols=4)
 
     first = table.iloc[0]
+    cut = f" What lies below −{-LOWEST_SHOWN} is cut off." if (table["r2_low"] < LOWEST_SHOWN).any() else ""
     return Picture(
         name=f"{found.name}-scores",
         title="Which predictor is best?",
-        caption="Scores on the held-out networks with their bootstrap intervals, best first.",
+        caption=f"Scores on the held-out networks with their bootstrap intervals, best R² first.{cut}",
         alt=f"R2 and Kendall's tau of {len(table)} predictors with intervals; the best R2, {first['r2']:.3f}, has "
         f"{predictor_label(first['predictor'])} on {features_label(first['features'])}.",
         png=drawing.draw(10, 1.3 + 0.3 * len(table), paint),
@@ -76,7 +77,7 @@ def _predicted(found: CollectionResults) -> Picture:
         for axis, row in zip(axes.flat, shown.to_dict("records"), strict=False):
             _against_truth(axis, found, row["predictor"], row["features"])
             axis.set_title(
-                f"{predictor_label(row['predictor'])} · R² {row['r2']:.3f}\n{features_label(row['features'])}",
+                f"{predictor_label(row['predictor'])} · R² {_signed(row['r2'])}\n{features_label(row['features'])}",
                 fontsize=9,
             )
         for axis in axes.flat[len(shown) :]:
@@ -93,7 +94,7 @@ def _predicted(found: CollectionResults) -> Picture:
         caption=f"Each dot is a network that no predictor saw; on the diagonal the prediction is exact.{more}",
         alt=f"Scatter plots of predicted against true test accuracy on {int(shown['networks_test'].iloc[0]):,} "
         f"held-out networks for {len(shown)} predictors, with the diagonal.",
-        png=drawing.draw(3.2 * columns + 0.4, 2.9 * rows + 0.4, paint),
+        png=drawing.draw(2.8 * columns + 0.3, 2.7 * rows + 0.4, paint),
     )
 
 
@@ -103,7 +104,7 @@ def _against_truth(axis: Axes, found: CollectionResults, predictor: str, feature
     axis.axline((0, 0), slope=1, color=drawing.GREY, linewidth=1)
     colour = KIND_COLOURS[kind_of(features)]
     axis.scatter(table["test_accuracy"], table["predicted"], color=colour, **drawing.dot_style(len(table)))
-    axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
 
 
 def transfer_picture(results: Results) -> Picture | None:
@@ -152,3 +153,8 @@ def _grid(axis: Axes, values: pd.DataFrame, names: Sequence[str]) -> None:
     axis.set_xticks(range(len(names)), names)
     axis.set_yticks(range(len(names)), names)
     axis.grid(visible=False)
+
+
+def _signed(value: float) -> str:
+    """Return a score with three digits and a true minus sign."""
+    return f"{value:.3f}".replace("-", "−")

@@ -17,7 +17,6 @@ from cnnzoo.report import drawing, tables
 from cnnzoo.report.drawing import Picture
 from cnnzoo.report.results import CollectionResults
 
-BINS = np.linspace(0, 1, 41).tolist()
 THIN_LINES = 60
 NORMAL_INITIALIZERS = ("RandomNormal", "TruncatedNormal")
 LOG_FROM_RATIO = 30
@@ -32,12 +31,18 @@ def zoo_pictures(found: CollectionResults) -> Iterator[Picture]:
     yield _weight_map(found)
 
 
+def _bins(networks: int) -> list[float]:
+    """Return the edges of a histogram's bins: finer for more networks."""
+    bins: list[float] = np.linspace(0, 1, 51 if networks > 500 else 26).tolist()
+    return bins
+
+
 def _accuracies(found: CollectionResults) -> Picture:
     low, median, high = np.quantile(found.accuracy, [0.05, 0.5, 0.95])
 
     def paint(figure: Figure) -> None:
-        axes = figure.subplots(1, 3, sharex=True)
-        axes[0].hist(found.accuracy, BINS, color=drawing.ACCENT)
+        axes = figure.subplots(1, 3, sharex=True, sharey=True)
+        axes[0].hist(found.accuracy, _bins(len(found.accuracy)), color=drawing.ACCENT)
         axes[0].axvline(median, color=drawing.INK, linewidth=1)
         axes[0].set(title="All networks", ylabel="networks")
         for axis, name in zip(axes[1:], ("activation", "optimizer"), strict=True):
@@ -58,10 +63,11 @@ def _accuracies(found: CollectionResults) -> Picture:
 
 def _hist_by(axis: Axes, found: CollectionResults, name: str) -> None:
     column = found.final[f"config.{name}"]
-    for value, colour in zip(sorted(column.unique()), drawing.CATEGORY_COLOURS, strict=False):
-        chosen = found.accuracy[(column == value).to_numpy()]
-        axis.hist(chosen, BINS, histtype="stepfilled", color=colour, alpha=0.25)
-        axis.hist(chosen, BINS, histtype="step", color=colour, linewidth=1.4, label=f"{value} ({len(chosen):,})")
+    values = sorted(column.unique())
+    parts = [found.accuracy[(column == value).to_numpy()] for value in values]
+    labels = [f"{value} ({len(part):,})" for value, part in zip(values, parts, strict=True)]
+    colours = drawing.CATEGORY_COLOURS[: len(values)]
+    axis.hist(parts, _bins(len(column)), histtype="stepfilled", stacked=True, color=colours, label=labels)
     axis.set_title(f"By {name}")
     axis.legend(loc="upper left", fontsize=8)
 
@@ -159,9 +165,8 @@ def _chosen(axis: Axes, found: CollectionResults, name: str) -> None:
     for code in range(len(values)):
         median = np.median(found.accuracy[codes == code])
         axis.hlines(median, code - 0.36, code + 0.36, color=drawing.TREND, linewidth=2)
-    names = [f"{value:g}" if isinstance(value, float) else str(value).replace("Normal", "\nNormal") for value in values]
-    names = [name.replace("_normal", "\nnormal") for name in names]
-    axis.set_xticks(range(len(values)), names, fontsize=7 if len(values) > 4 else 8)
+    names = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    axis.set_xticks(range(len(values)), names, fontsize=8, rotation=90 if len(values) > 4 else 0)
     axis.grid(visible=False, axis="x")
 
 
