@@ -114,13 +114,15 @@ def track(collection: Annotated[str, typer.Argument(help="A collection of params
     def work() -> None:
         from cnnzoo import config, recipes, tracking  # noqa: PLC0415 - mlflow takes seconds to import
         from cnnzoo.collection import first_rows  # noqa: PLC0415
+        from cnnzoo.errors import CnnzooError  # noqa: PLC0415
         from cnnzoo.training.shards import read_shards  # noqa: PLC0415
 
         artifacts = Artifacts(root)
         config.load(artifacts.params).population(collection)
         wanted, shards = recipes.read(artifacts.recipes(collection)), read_shards(artifacts.checkpoints(collection))
         tracking.check_writable(artifacts)
-        tracking.sync_zoo(artifacts, collection, shards, wanted, first_rows(shards, wanted))
+        if not tracking.sync_zoo(artifacts, collection, shards, wanted, first_rows(shards, wanted)):
+            raise CnnzooError("the MLflow store cannot be reached, see above; run the same command when it is back")
         typer.echo(f"{len(wanted)} networks of {collection} are on record; `cnnzoo ui` shows them")
 
     _run(work)

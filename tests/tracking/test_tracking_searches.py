@@ -81,6 +81,7 @@ def test_figures_data_set_and_model_are_kept_and_the_model_predicts_the_same(
 
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.random((30, 3)), columns=["a", "b", "c"])
+    table["word"] = pd.Categorical(rng.choice(["x", "y"], 30))
     model = predictors.REGISTRY["linear"]().fit(table, table["a"] * 0.8 + 0.1)
     predictors.save(model, tmp_path / "model")
     (tmp_path / "plot.png").write_bytes(b"png")
@@ -101,8 +102,8 @@ def test_figures_data_set_and_model_are_kept_and_the_model_predicts_the_same(
     monkeypatch.setattr("pickle.load", no_pickle)
     monkeypatch.setattr("cloudpickle.load", no_pickle)
     loaded = pyfunc.load_model(client.get_logged_model(output.model_id).artifact_location)
-    assert np.array_equal(loaded.predict(table), model.predict(table))
-    assert loaded.metadata.get_input_schema().input_names() == ["a", "b", "c"]
+    assert np.array_equal(loaded.predict(table.astype({"word": object})), model.predict(table))
+    assert loaded.metadata.get_input_schema().input_names() == ["a", "b", "c", "word"]
     search(artifacts)  # the same search again: its former model goes with its run
     assert client.search_logged_models([experiment_id(artifacts, "predictors/tiny")]) == []
 

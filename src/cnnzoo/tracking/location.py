@@ -16,6 +16,7 @@ OVERRIDE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     # What cannot be delivered is spooled, so nobody has to wait for the many retries that MLflow makes by default.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",

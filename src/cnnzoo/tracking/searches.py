@@ -153,6 +153,7 @@ class _Run:
         from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
         from mlflow.models import Model, infer_signature  # noqa: PLC0415
 
+        input_example = _plain_words(input_example)
         model = self.client.create_logged_model(self.experiment_id, "predictor", self.run_id)
         with TemporaryDirectory() as temporary:
             path = Path(temporary) / "model"
@@ -197,3 +198,9 @@ class _Run:
 def _identity(params: Mapping[str, object]) -> str:
     content = json.dumps({key: str(value) for key, value in params.items()}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _plain_words(table: Any) -> Any:
+    """Return a table whose categories are plain words: MLflow's signatures know no categories."""
+    words = {name: object for name, dtype in getattr(table, "dtypes", {}).items() if str(dtype) == "category"}
+    return table.astype(words) if words else table
