@@ -74,7 +74,6 @@ def _section(section: Section, params: Params) -> dict[str, Any]:
         "zoo_pictures": section.zoo_pictures,
         "score_pictures": section.score_pictures,
         "diverged": _diverged(found.diverged),
-        "networks_asked": params.populations[found.name].networks,
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cnnzoo.recipes import RANGED, SAMPLED
@@ -45,6 +46,7 @@ def _accuracies(found: CollectionResults) -> Picture:
         axes[0].hist(found.accuracy, _bins(len(found.accuracy)), color=drawing.ACCENT)
         axes[0].axvline(median, color=drawing.INK, linewidth=1)
         axes[0].set(title="All networks", ylabel="networks")
+        axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
         for axis, name in zip(axes[1:], ("activation", "optimizer"), strict=True):
             _hist_by(axis, found, name)
         for axis in axes:
