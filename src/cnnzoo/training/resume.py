@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from cnnzoo.atomic import atomic_file
-from cnnzoo.training.shards import SUFFIX
+from cnnzoo.training.shards import SUFFIX, digest_of
 
 ENGINE = "engine."
 
@@ -36,7 +36,7 @@ class ResumePoint:
         """Write the state after `epoch`: the engine's (N, P) each, and the history's arrays."""
         arrays = {f"{ENGINE}{name}": array for name, array in state.items()} | dict(history)
         with atomic_file(self.path) as file:
-            file.write(save(arrays, {"epoch": str(epoch)}))
+            file.write(save(arrays, {"epoch": str(epoch), "sha256": digest_of(arrays)}))
 
     def load(self) -> tuple[int, dict[str, NDArray[np.float32]], dict[str, NDArray[Any]]] | None:
         """Return (epoch, engine state, history arrays), or None if there is no point to resume from.
@@ -48,7 +48,10 @@ class ResumePoint:
         try:
             with safe_open(self.path, framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-                epoch = int(file.metadata()["epoch"])
+                metadata = file.metadata() or {}
+            epoch = int(metadata["epoch"])
+            if digest_of(arrays) != metadata["sha256"]:
+                raise ValueError("its digest does not match")
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             logging.getLogger(__name__).warning("%s: damaged (%s); its cohort starts anew", self.path, error)
             return None

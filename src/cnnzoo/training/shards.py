@@ -72,7 +72,7 @@ class Shard:
     def weights(self) -> NDArray[np.float32]:
         """Read the weights, float32 (N, E, P), and check the shard's digest; raises `CnnzooError` if damaged."""
         arrays, _ = _open(self.path)
-        if _digest(arrays) != self.digest:
+        if digest_of(arrays) != self.digest:
             raise CnnzooError(f"{self.path}: altered or damaged (its digest does not match). {_REMEDY}")
         return arrays["weights"]
 
@@ -97,7 +97,7 @@ def write_shard(
     """Write one shard, whole or not at all: weights (N, E, P), metrics (N, E), diverged_epoch (N,)."""
     arrays: dict[str, NDArray[Any]] = {"weights": weights, "diverged_epoch": diverged_epoch, **metrics}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    digest = _digest(arrays)
+    digest = digest_of(arrays)
     content = {
         "format": FORMAT,
         "origin": asdict(origin),
@@ -154,7 +154,8 @@ def _open(path: Path, skip: Sequence[str] = ()) -> tuple[dict[str, NDArray[Any]]
         raise CnnzooError(f"{path}: truncated or damaged ({error}). {_REMEDY}") from error
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return the SHA-256 (hex) of names, dtypes, shapes and bytes."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(f"{name}{arrays[name].dtype}{arrays[name].shape}".encode())
