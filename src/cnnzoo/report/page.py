@@ -42,7 +42,7 @@ def render(sections: Sequence[Section], transfer: Picture | None, params: Params
     environment.filters |= {"data_uri": _data_uri}
     template = environment.from_string(files(__package__).joinpath("template.html").read_text(encoding="utf-8"))
     return template.render(
-        sections=[_section(section, params) for section in sections],
+        sections=[_section(section) for section in sections],
         transfer=transfer,
         confidence=f"{params.evaluate.confidence:.0%}",
         trials=params.search.trials,
@@ -52,7 +52,7 @@ def render(sections: Sequence[Section], transfer: Picture | None, params: Params
     )
 
 
-def _section(section: Section, params: Params) -> dict[str, Any]:
+def _section(section: Section) -> dict[str, Any]:
     found = section.found
     best, baseline = found.best, found.baseline
     epochs = found.zoo.epochs
