@@ -1,11 +1,13 @@
 """Evaluation over two collections and one of another shape: both tables against plain recomputation."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from cnnzoo import predictors, scores
-from cnnzoo.artifacts import Artifacts
+from cnnzoo.artifacts import Artifacts, slug
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
 from cnnzoo.evaluation import evaluate
@@ -59,6 +61,14 @@ def test_scores_hold_every_search_with_intervals_and_the_baseline(project, table
         hyper = table.query("collection == @row.collection and predictor == @row.predictor and features == 'hyper'")
         assert row.hyper_r2 == hyper["r2"].item()
         assert row.hyper_kendall_tau == hyper["kendall_tau"].item()
+
+
+def test_the_summary_for_dvc_metrics_holds_the_same_scores(project, tables):
+    artifacts, _ = project
+    summary = json.loads((artifacts.evaluation / "metrics.json").read_text())
+    for row in tables[0].itertuples():
+        found = summary[row.collection][row.predictor][slug(row.features)]
+        assert found == pytest.approx({name: getattr(row, name) for name in ("r2", "mae", "kendall_tau")})
 
 
 def test_transfer_scores_each_model_on_each_held_out_half(project, tables):

@@ -42,7 +42,7 @@ def evaluate(artifacts: Artifacts, params: config.Params) -> None:
     with atomic_folder(artifacts.evaluation) as folder:
         table.to_csv(folder / SCORES_TABLE, index=False, lineterminator="\n")
         transfer.to_csv(folder / TRANSFER_TABLE, index=False, lineterminator="\n")
-        write_text(folder / SUMMARY, json.dumps(_summary(table), indent=1) + "\n")
+        write_text(folder / SUMMARY, json.dumps(_summary(table), indent=1, allow_nan=False) + "\n")
 
 
 def _summary(table: pd.DataFrame) -> dict[str, Any]:
@@ -50,7 +50,8 @@ def _summary(table: pd.DataFrame) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for row in table.to_dict("records"):
         of_predictor = summary.setdefault(row["collection"], {}).setdefault(row["predictor"], {})
-        of_predictor[slug(row["features"])] = {name: row[name] for name in SUMMARISED}
+        defined = {name: row[name] for name in SUMMARISED if pd.notna(row[name])}
+        of_predictor[slug(row["features"])] = defined
     return summary
 
 

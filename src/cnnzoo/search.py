@@ -117,7 +117,7 @@ def search(artifacts: Artifacts, params: config.Params, collection: str, track: 
 
     Each folder appears whole when its search is done: `model/` (for `cnnzoo.predictors.load`), `study.csv` (the
     trials), `params.json` (the best settings), `predictions.csv` and `metrics.json` (of the test half). `track` opens
-    the record of a search, by default that in MLflow. Raises `CnnzooError` if there are too few networks.
+    the record of a search (`cnnzoo.tracking.searches.search_run`). Raises `CnnzooError` if there are too few networks.
     """
     zoo = Collection.open(artifacts.zoo(collection))
     for name in params.features.sets:
@@ -213,7 +213,7 @@ def _run(
         _write_json(new / BEST, settings)
         _write_json(new / METRICS, metrics)
     record.metrics({name: value for name, value in metrics.items() if value is not None})
-    record.model(folder / MODEL, test.features.iloc[:EXAMPLE_ROWS], predicted[:EXAMPLE_ROWS])
+    record.model(folder / MODEL, _example(test.features), predicted[:EXAMPLE_ROWS])
     return metrics
 
 
@@ -238,6 +238,12 @@ def _metrics(
 def _study_table(study: optuna.Study) -> pd.DataFrame:
     table = study.trials_dataframe(attrs=("number", "value", "state", "params"))
     return table.rename(columns=lambda name: name.replace("params_", "params.", 1))
+
+
+def _example(features: pd.DataFrame) -> pd.DataFrame:
+    """Return a few rows as a caller would send them: words as strings, for MLflow's schemas know no categories."""
+    words = features.select_dtypes("category").columns
+    return features.iloc[:EXAMPLE_ROWS].astype(dict.fromkeys(words, object))
 
 
 def _record_trial(record: Record, trial: FrozenTrial) -> None:

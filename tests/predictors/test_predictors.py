@@ -177,9 +177,24 @@ def test_what_decides_when_to_stop_is_not_learned_from(name):
     seed = int(np.random.RandomState(5).randint(2**31 - 1))
     _, held = set_aside(100, model.validation_fraction, np.random.default_rng(seed))
     poisoned, lies = features.copy(), target.copy()
-    poisoned[held], lies[held] = 1e6, 1 - lies[held]
+    # Other numbers, but such that one step of training still is an improvement on them.
+    poisoned[held], lies[held] = 3 * features[held], np.round(target[held])
     found = clone(model).fit(poisoned, lies).predict(features)
+    assert np.ptp(found) > 0
     np.testing.assert_array_equal(found, clone(model).fit(features, target).predict(features))
+
+
+def test_a_training_that_diverges_falls_back_to_the_mean():
+    features, target = numbers()
+    model = build("dnn", optimizer="sgd", learning_rate=1e30).fit(features, target)
+    assert model.epochs_ == 0
+    assert model.predict(features) == pytest.approx(np.full(240, target.mean()), abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_boosting_samples_enough_rows_of_small_tables(seed):
+    features, target = numbers(12)
+    build("catboost", subsample=0.1, random_state=seed).fit(features, target)
 
 
 def test_set_aside_is_a_partition_and_empty_for_few_rows():
