@@ -131,14 +131,14 @@ def with_cohort_size(params, size):
     return params.model_copy(update={"train": params.train.model_copy(update={"cohort_size": size})})
 
 
-def in_few_cohorts(params):
-    return [replace(recipe, train_fraction=1.0, optimizer="adam") for recipe in draw(params, COLLECTION)]
+def in_one_cohort(params):
+    return [replace(recipe, train_fraction=1.0) for recipe in draw(params, COLLECTION)]
 
 
 @EVERY_ENGINE
 def test_network_is_the_same_alone_or_in_a_cohort(tmp_path, engine):
     params = make_params(engine, networks=4)
-    recipes = in_few_cohorts(params)
+    recipes = in_one_cohort(params)
     together = by_network(Zoo(tmp_path / "together").train(params, recipes=recipes))
     alone = by_network(Zoo(tmp_path / "alone").train(with_cohort_size(params, 1), recipes=recipes))
     assert together.keys() == alone.keys() == set(range(4))
@@ -177,7 +177,7 @@ def test_shard_holds_what_the_published_network_computes(zoo, engine):
 
 def test_networks_learn(zoo):
     params = make_params("batched")
-    recipes = [replace(recipe, learning_rate=0.01, dropout=0.0, epochs=40) for recipe in in_few_cohorts(params)]
+    recipes = [replace(recipe, learning_rate=0.01, dropout=0.0, epochs=40) for recipe in in_one_cohort(params)]
     for shard in zoo.train(params, recipes=recipes):
         assert (shard.metrics["train_loss"][:, -1] < 0.9 * shard.metrics["train_loss"][:, 0]).all()
         assert shard.metrics["test_accuracy"][:, -1].mean() > 0.2
@@ -360,7 +360,7 @@ def test_second_run_at_the_same_time_is_refused(zoo):
     zoo.train(params)  # the lock is free again, even after a failure
 
 
-def test_full_disk_keeps_former_shards_and_says_so(zoo, monkeypatch, capsys, undisturbed):
+def test_full_disk_keeps_former_shards_and_says_so(zoo, monkeypatch, capsys):
     writes, write = [], shards.atomic_file
 
     def filling(path):
@@ -369,7 +369,7 @@ def test_full_disk_keeps_former_shards_and_says_so(zoo, monkeypatch, capsys, und
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return write(path)
 
-    params = make_params("batched")
+    params = with_cohort_size(make_params("batched"), 1)
     with monkeypatch.context() as patched:
         patched.setattr(shards, "atomic_file", filling)
         assert explain_faults(lambda: zoo.train(params)) == 1
@@ -378,16 +378,15 @@ def test_full_disk_keeps_former_shards_and_says_so(zoo, monkeypatch, capsys, und
     assert "what is finished is kept" in message
     kept = zoo.stamps()
     assert len(kept) == 2
-    zoo.train(params)
+    assert sorted(by_network(zoo.train(params))) == list(range(6))
     assert kept.items() <= zoo.stamps().items()
-    assert zoo.files() == undisturbed("batched")
 
 
 @EVERY_ENGINE
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_diverged_network_is_kept_with_its_epoch_and_leaves_the_others_as_they_were(tmp_path, engine, optimizer):
     params = make_params(engine, networks=3)
-    recipes = [replace(recipe, optimizer=optimizer) for recipe in in_few_cohorts(params)]
+    recipes = [replace(recipe, optimizer=optimizer) for recipe in in_one_cohort(params)]
     healthy = by_network(Zoo(tmp_path / "healthy").train(params, recipes=recipes))
     wild = [*recipes[:1], replace(recipes[1], learning_rate=1e30), *recipes[2:]]
     zoo = Zoo(tmp_path / "wild")

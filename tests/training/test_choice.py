@@ -1,0 +1,91 @@
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from cnnzoo.config import load
+from cnnzoo.errors import CnnzooError
+from cnnzoo.layout import Architecture
+from cnnzoo.training.engines import Cohort, native
+from cnnzoo.training.engines.batched import BatchedEngine
+from cnnzoo.training.engines.choice import CLASSES, choose
+from cnnzoo.training.engines.native import NativeEngine
+from cnnzoo.training.engines.reference import ReferenceEngine
+from imports import ROOT
+
+RUNTIME = load(ROOT / "params.yaml").runtime
+needs_kernel = pytest.mark.skipif(native.unavailable_reason() is not None, reason="no kernel")
+
+
+def runtime(device="auto", threads=0):
+    return RUNTIME.model_copy(update={"device": device, "threads": threads})
+
+
+@pytest.fixture
+def without_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
+def without_kernel(monkeypatch):
+    monkeypatch.setitem(sys.modules, native.EXTENSION, None)
+
+
+@needs_kernel
+def test_auto_takes_native_on_a_cpu_without_a_warning(without_gpu):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        choice = choose("auto", runtime(threads=3))
+    assert (choice.name, choice.device, choice.threads) == ("native", "cpu", 3)
+
+
+def test_auto_takes_batched_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    choice = choose("auto", runtime())
+    assert (choice.name, choice.device) == ("batched", "cuda")
+    assert choose("auto", runtime("cuda:1")).device == "cuda:1"
+
+
+def test_auto_takes_batched_where_the_kernel_is_missing_and_warns_once_with_the_reason(without_gpu, without_kernel):
+    with pytest.warns(UserWarning, match=r"native kernel was not built.*slower batched engine") as caught:
+        choice = choose("auto", runtime())
+    assert len(caught) == 1
+    assert (choice.name, choice.device) == ("batched", "cpu")
+
+
+def test_native_that_is_missing_is_refused_with_the_alternatives(without_kernel):
+    with pytest.raises(CnnzooError, match=r"`train\.engine=native` is not available: .*`auto`, `batched` or"):
+        choose("native", runtime())
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
+def test_device_that_is_not_there_is_refused(without_gpu, device):
+    with pytest.raises(CnnzooError, match=rf"`runtime\.device={device}`.*Use `auto` or `cpu`"):
+        choose("batched", runtime(device))
+
+
+def test_only_the_batched_engine_leaves_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose("reference", runtime("cuda")).device == "cpu"
+    assert choose("batched", runtime("cuda")).device == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("reference", ReferenceEngine),
+        ("batched", BatchedEngine),
+        pytest.param("native", NativeEngine, marks=needs_kernel),
+    ],
+)
+def test_choice_makes_its_engine_and_knows_its_numerics(without_gpu, name, kind):
+    ones = np.full(3, 0.5)
+    cohort = Cohort(Architecture(), 28, "sgd", "relu", ones, ones, ones, np.ones((3, 2), np.uint32))
+    choice = choose(name, runtime("cpu"))
+    engine = choice.make(cohort, minibatch=64)
+    assert type(engine) is kind is CLASSES[name]
+    assert (engine.name, engine.numerics) == (name, choice.numerics)
+    assert engine.weights().shape == (3, 4970)
