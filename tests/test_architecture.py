@@ -10,7 +10,7 @@ LAYERS = [
     {"cli", "stages"},
     {"report", "search", "evaluation", "tracking", "planning"},
     {"predictors"},
-    {"features", "scores"},
+    {"features", "scores", "drawing"},
     {"collection"},
     {"training"},
     {"network", "recipes", "images"},

@@ -25,7 +25,7 @@ class FakeRecord:
     """Keeps what a search tells its tracker."""
 
     def __init__(self) -> None:
-        self.calls: dict[str, list[tuple]] = {"trial": [], "metrics": [], "dataset": [], "model": []}
+        self.calls: dict[str, list[tuple]] = {"trial": [], "metrics": [], "dataset": [], "model": [], "figure": []}
 
     def __getattr__(self, name):
         return lambda *arguments: self.calls[name].append(arguments)
@@ -63,7 +63,7 @@ def test_every_predictor_is_tuned_on_every_set_and_finds_the_signal(project):
     artifacts, _ = project
     for (name, features), folder in folders(artifacts).items():
         assert {path.name for path in folder.iterdir()} == {
-            "model", "study.csv", "params.json", "predictions.csv", "metrics.json",
+            "model", "study.csv", "params.json", "predictions.csv", "metrics.json", "predicted.png",
         }  # fmt: skip
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["networks_train"] == metrics["networks_test"] == NETWORKS // 2

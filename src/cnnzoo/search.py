@@ -21,11 +21,12 @@ from typing import Any, Protocol
 import numpy as np
 import optuna
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cnnzoo import config, predictors, scores, seeds
+from cnnzoo import config, drawing, predictors, scores, seeds
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.atomic import atomic_folder
 from cnnzoo.collection import Collection, Half
@@ -41,6 +42,7 @@ PRUNING_STARTUP_TRIALS = 3
 EXAMPLE_ROWS = 3
 
 MODEL, STUDY, BEST, PREDICTIONS, METRICS = "model", "study.csv", "params.json", "predictions.csv", "metrics.json"
+FIGURE = "predicted.png"
 """The files of a tuned predictor's folder."""
 
 
@@ -55,6 +57,9 @@ class Record(Protocol):
 
     def dataset(self, name: str, digest: str, rows: int) -> None:
         """Say what was learned from."""
+
+    def figure(self, path: Path) -> None:
+        """Keep a plot."""
 
     def model(self, folder: Path, input_example: Any, prediction: Any) -> None:
         """Keep the tuned model."""
@@ -212,9 +217,22 @@ def _run(
         pd.DataFrame(table).to_csv(new / PREDICTIONS, index=False, lineterminator="\n")
         _write_json(new / BEST, settings)
         _write_json(new / METRICS, metrics)
+        (new / FIGURE).write_bytes(_draw(task, test.target, predicted))
+    record.figure(folder / FIGURE)
     record.metrics({name: value for name, value in metrics.items() if value is not None})
     record.model(folder / MODEL, _example(test.features), predicted[:EXAMPLE_ROWS])
     return metrics
+
+
+def _draw(task: Task, target: NDArray[np.float64], predicted: NDArray[np.float64]) -> bytes:
+    """Return the PNG of predicted against true accuracies of the test half."""
+
+    def paint(figure: Figure) -> None:
+        axis = figure.subplots()
+        drawing.against_truth(axis, target, predicted)
+        axis.set(xlabel="true test accuracy", ylabel="predicted", title=f"{task.predictor} on\n{task.features}")
+
+    return drawing.draw(4, 4.3, paint)
 
 
 def _metrics(

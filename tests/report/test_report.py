@@ -14,9 +14,9 @@ from builders import make_collection, make_recipe, metrics_of
 from cnnzoo import evaluation, search
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.config import load
+from cnnzoo.drawing import spread
 from cnnzoo.errors import CnnzooError
 from cnnzoo.report import results, tables, write_report
-from cnnzoo.report.drawing import spread
 from cnnzoo.report.labels import features_label, kind_of
 from cnnzoo.report.page import _verdict
 from imports import ROOT

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from cnnzoo.config import Params
+from cnnzoo.drawing import Picture
 from cnnzoo.report import tables
-from cnnzoo.report.drawing import Picture
 from cnnzoo.report.labels import features_label, kind_of, predictor_label
 from cnnzoo.report.results import CollectionResults
 

@@ -7,11 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cnnzoo.report import drawing
-from cnnzoo.report.drawing import KIND_COLOURS, Picture
-from cnnzoo.report.labels import features_label, kind_of, predictor_label
+from cnnzoo import drawing
+from cnnzoo.drawing import Picture
+from cnnzoo.report.labels import Kind, features_label, kind_of, predictor_label
 from cnnzoo.report.results import CollectionResults, Results
 
+KIND_COLOURS: dict[Kind, str] = {"weights": drawing.ACCENT, "both": "#7a5195", "hyperparameters": "#c77700"}
 MOST_PANELS = 9
 LOWEST_SHOWN = -0.25
 """Scores below are shown at the edge: one hopeless predictor must not squeeze all others."""
@@ -100,11 +101,8 @@ def _predicted(found: CollectionResults) -> Picture:
 
 def _against_truth(axis: Axes, found: CollectionResults, predictor: str, features: str) -> None:
     table = found.predictions[predictor, features]
-    table = table.iloc[drawing.spread(len(table), drawing.MOST_POINTS)]
-    axis.axline((0, 0), slope=1, color=drawing.GREY, linewidth=1)
-    colour = KIND_COLOURS[kind_of(features)]
-    axis.scatter(table["test_accuracy"], table["predicted"], color=colour, **drawing.dot_style(len(table)))
-    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    target, predicted = table["test_accuracy"].to_numpy(), table["predicted"].to_numpy()
+    drawing.against_truth(axis, target, predicted, KIND_COLOURS[kind_of(features)])
 
 
 def transfer_picture(results: Results) -> Picture | None:

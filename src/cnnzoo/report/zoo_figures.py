@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from cnnzoo import drawing
+from cnnzoo.drawing import Picture
 from cnnzoo.recipes import RANGED, SAMPLED
-from cnnzoo.report import drawing, tables
-from cnnzoo.report.drawing import Picture
+from cnnzoo.report import tables
 from cnnzoo.report.results import CollectionResults
 
 THIN_LINES = 60

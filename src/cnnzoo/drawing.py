@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from cnnzoo.report.labels import Kind
-
 DOTS_PER_INCH = 144
 INK, GREY, PALE, ACCENT, TREND = "#1f2933", "#6b7784", "#d5dbe1", "#1f6fb2", "#b5361c"
-KIND_COLOURS: dict[Kind, str] = {"weights": ACCENT, "both": "#7a5195", "hyperparameters": "#c77700"}
 CATEGORY_COLOURS = ("#1f6fb2", "#c77700", "#2a8f6d", "#7a5195", "#b5361c")
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -45,7 +43,7 @@ MOST_POINTS = 4000
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure of the page."""
+    """One figure of the report's page."""
 
     name: str
     """Name of its file, without the ending."""
@@ -98,3 +96,13 @@ def dot_style(count: int) -> dict[str, Any]:
         "alpha": float(np.clip(300 / max(count, 1), 0.25, 0.8)),
         "linewidths": 0,
     }
+
+
+def against_truth(
+    axis: Axes, target: NDArray[np.float64], predicted: NDArray[np.float64], colour: str = ACCENT
+) -> None:
+    """Draw predicted over true accuracies, both (n,) fractions, with the diagonal of exact predictions."""
+    shown = spread(len(target), MOST_POINTS)
+    axis.axline((0, 0), slope=1, color=GREY, linewidth=1)
+    axis.scatter(target[shown], predicted[shown], color=colour, **dot_style(len(shown)))
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
