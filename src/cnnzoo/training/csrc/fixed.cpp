@@ -6,6 +6,11 @@
 // a minibatch, and to its gradient.
 //
 // Positions of a feature map are row * side + column; an activation is float [position][channel].
+//
+// Where the time goes, 28x28, relu, adam, dropout, Zen 4 (AVX-512, gcc 12; share of the core's multiply-add peak that
+// each part reaches): second and third layer forward 97%, their kernel gradients 99%, input gradient of the second
+// layer 95%, first layer's gradient 99%. The rest, 7% of the time, is dropout with relu (4%: its 24 vector instructions
+// for 2 positions do not overlap with multiply-adds), the dense layer and softmax, and the optimizer.
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -201,12 +206,14 @@ __attribute__((noinline)) void add_image_gradient(const float* image, const floa
         const float* delta = deltas + g;
         for (int row = 0; row < out_side; ++row) {
             const float* x = image + 2 * row * In;
-            unroll<out_side>([&](auto column) CNNZOO_LAMBDA {
-                const Vec d = load(delta + column * channels);
+            // Not unrolled: gcc would keep inputs that neighbours share in registers and spill the sums (86% of the
+            // peak instead of 99%).
+#pragma GCC unroll 1
+            for (int column = 0; column < out_side; ++column, delta += channels, x += 2) {
+                const Vec d = load(delta);
                 sum += d;
-                unroll<taps>([&](auto tap) CNNZOO_LAMBDA { sums[tap] += d * x[tap / 3 * In + tap % 3 + 2 * column]; });
-            });
-            delta += out_side * channels;
+                unroll<taps>([&](auto tap) CNNZOO_LAMBDA { sums[tap] += d * x[tap / 3 * In + tap % 3]; });
+            }
         }
         unroll<taps>([&](auto tap) CNNZOO_LAMBDA { store(kernel + tap * channels + g, sums[tap]); });
         store(bias + g, sum);
