@@ -326,6 +326,27 @@ def test_damaged_resume_point_is_left_unused_with_a_warning(zoo, undisturbed, ca
     assert zoo.files() == undisturbed("batched")
 
 
+def test_finished_cohort_leaves_no_resume_point_even_if_the_next_one_fails(zoo):
+    params, listener = make_params("batched", resume_interval_s=0), Recorder(fail_at=[8 + 5])
+    with pytest.raises(RuntimeError):
+        zoo.train(params, listener)
+    failed = listener.heard[-1][1]
+    assert [path.name for path in zoo.unfinished()] == [f"{failed}.safetensors"]
+
+
+def test_resumed_training_remembers_when_a_network_diverged(zoo, tmp_path):
+    params = make_params("batched", networks=3, resume_interval_s=0)
+    recipes = in_one_cohort(params)
+    recipes[1] = replace(recipes[1], learning_rate=1e30)
+    with pytest.raises(RuntimeError):
+        zoo.train(params, Recorder(fail_at=[6]), recipes)
+    (resumed,) = zoo.train(params, recipes=recipes)
+    assert resumed.diverged_epoch.tolist() == [NEVER, 1, NEVER]
+    other = Zoo(tmp_path / "undisturbed")
+    other.train(params, recipes=recipes)
+    assert zoo.files() == other.files()
+
+
 def test_resume_points_of_other_recipes_are_swept(zoo):
     params = make_params("batched", resume_interval_s=0)
     with pytest.raises(RuntimeError):
