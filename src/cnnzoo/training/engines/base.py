@@ -21,6 +21,8 @@ ADAM_BETA_2 = 0.999
 RMSPROP_RHO = 0.9
 EPSILON = 1e-7
 """Keras 2 defaults (tf.keras.optimizers, TensorFlow 2.x)."""
+SLOTS = {"sgd": (), "rmsprop": ("v",), "adam": ("m", "v")}
+"""What each optimizer remembers of every parameter."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Cohort:
         """Return the cohort of some of the networks."""
         per_network = ("learning_rate", "l2reg", "dropout", "dropout_keys")
         return replace(self, **{name: getattr(self, name)[networks] for name in per_network})
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """What an engine keeps of every network, each (N, P): `weights` and the optimizer's slots."""
+        return ("weights", *SLOTS[self.optimizer])
 
     @property
     def layout(self) -> Layout:

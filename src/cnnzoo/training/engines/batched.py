@@ -21,7 +21,6 @@ from cnnzoo.layout import KERNEL_SIZE, STRIDE, Variable
 from cnnzoo.training import dropout
 from cnnzoo.training.engines.base import ADAM_BETA_1, ADAM_BETA_2, EPSILON, RMSPROP_RHO, Cohort, Scores
 
-SLOTS = {"sgd": (), "rmsprop": ("v",), "adam": ("m", "v")}
 EVALUATION_BYTES = {"cpu": 1 << 21}
 DEFAULT_EVALUATION_BYTES = 1 << 28
 """Size of the largest intermediate of one evaluation block: a CPU's cache, a small part of an accelerator's memory."""
@@ -66,7 +65,7 @@ class BatchedEngine:
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """See `Engine.state`."""
-        names = ("weights", *SLOTS[self.cohort.optimizer])
+        names = self.cohort.state_names
         return {name: torch.cat([stack.tensors[name] for stack in self._stacks]).cpu().numpy() for name in names}
 
     def load_state(self, state: Mapping[str, NDArray[np.float32]]) -> None:
@@ -86,7 +85,7 @@ class _Stack:
         self.sides = cohort.architecture.feature_sizes(cohort.image_size)
         self.tensors = {
             name: torch.zeros(cohort.size, self.layout.size, device=device)  # (N, P)
-            for name in ("weights", *SLOTS[cohort.optimizer])
+            for name in cohort.state_names
         }
         self._learning_rate = self._column(cohort.learning_rate)
         self._l2reg = self._column(cohort.l2reg)

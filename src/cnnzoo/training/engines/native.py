@@ -20,7 +20,6 @@ from cnnzoo.images import network_input
 from cnnzoo.training.engines.base import Cohort, Scores
 
 EXTENSION = "cnnzoo.training._native"
-SLOTS = {"sgd": (), "rmsprop": ("v",), "adam": ("m", "v")}
 
 
 def unavailable_reason() -> str | None:
@@ -64,7 +63,7 @@ class NativeEngine:
         self.cohort = cohort
         self.threads = threads or usable_cores()
         shape = (cohort.size, cohort.layout.size)
-        self._arrays = {name: np.zeros(shape, np.float32) for name in ("weights", *SLOTS[cohort.optimizer])}
+        self._arrays = {name: np.zeros(shape, np.float32) for name in cohort.state_names}
         self._kernel = extension.Cohort(
             image_size=cohort.image_size,
             units=cohort.architecture.num_units,

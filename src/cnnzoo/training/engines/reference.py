@@ -13,11 +13,10 @@ from torch.nn import functional as F
 
 from cnnzoo.images import network_input
 from cnnzoo.layout import STRIDE
+from cnnzoo.network import ACTIVATIONS
 from cnnzoo.training.dropout import masks, step_key
 from cnnzoo.training.engines.base import ADAM_BETA_1, ADAM_BETA_2, EPSILON, RMSPROP_RHO, Cohort, Scores
 
-SLOTS = {"sgd": (), "rmsprop": ("v",), "adam": ("m", "v")}
-ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 EVALUATION_BATCH = 1000
 
 
@@ -56,7 +55,7 @@ class ReferenceEngine:
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """See `Engine.state`."""
-        names = ("weights", *SLOTS[self.cohort.optimizer])
+        names = self.cohort.state_names
         return {name: np.stack([network.tensors[name].numpy() for network in self.networks]) for name in names}
 
     def load_state(self, state: Mapping[str, NDArray[np.float32]]) -> None:
@@ -78,8 +77,7 @@ class _Network:
         self.l2reg = float(cohort.l2reg[index])
         self.rate = float(cohort.dropout[index])
         self.key = (int(cohort.dropout_keys[index, 0]), int(cohort.dropout_keys[index, 1]))
-        names = ("weights", *SLOTS[cohort.optimizer])
-        self.tensors = {name: torch.zeros(self.layout.size, dtype=dtype) for name in names}  # (P,) each
+        self.tensors = {name: torch.zeros(self.layout.size, dtype=dtype) for name in cohort.state_names}  # (P,) each
 
     def step(self, inputs: Tensor, labels: Tensor, step: int) -> None:
         """One minibatch: inputs (B, 1, H, W), labels (B,)."""
