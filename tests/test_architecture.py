@@ -7,7 +7,7 @@ import pytest
 from imports import PACKAGE, imported_files, imported_names
 
 LAYERS = [
-    {"cli", "stages"},
+    {"__main__", "cli", "stages"},
     {"report", "search", "evaluation", "tracking", "planning"},
     {"predictors"},
     {"features", "scores", "drawing"},

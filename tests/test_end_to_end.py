@@ -104,7 +104,7 @@ group by e.name"""
 
 def test_one_command_makes_a_zoo_its_record_its_predictors_and_the_report(project):
     assert project.repro() == ["images", "recipes", "train", "assemble", "features", "search", "evaluate", "report"]
-    assert "valid" in project.run("cnnzoo", "check", "data/zoo/mnist5k")
+    assert "valid" in project.run("python", "-m", "cnnzoo", "check", "data/zoo/mnist5k")
     zoo = project.zoo
     assert zoo.epochs == (0, 1, 2, 3, 4)
     assert zoo.weights.shape[1] == 4970
@@ -188,5 +188,5 @@ def test_a_pushed_zoo_can_be_pulled_into_a_fresh_clone(project, tmp_path):
     fresh.run("git", "init", "--quiet")
     fresh.run("dvc", "pull", "-q", "assemble@mnist5k")
     pulled = fresh.root / "data/zoo/mnist5k"
-    assert "valid" in fresh.run("cnnzoo", "check", str(pulled))
+    assert "valid" in fresh.run("python", "-m", "cnnzoo", "check", str(pulled))
     assert (pulled / "weights.npy").read_bytes() == (project.root / "data/zoo/mnist5k/weights.npy").read_bytes()
