@@ -115,6 +115,22 @@ def test_gradient_of_every_layer_agrees_with_float64_autograd(architecture, size
 
 
 @needs_kernel
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("size", [28, 32])
+def test_a_kept_negative_zero_is_not_taken_for_a_dropped_tanh(size, dropout):
+    cohort = make_cohort(image_size=size, activation="tanh", dropout=dropout)
+    bias, kernel = cohort.layout.layers[0]
+    weights = initial(cohort)
+    weights[:, bias.start : bias.end] = -0.0
+    weights[:, kernel.start : kernel.end] = 0.0
+    images = np.zeros((4, size, size, 1), np.uint8), np.arange(4, dtype=np.uint8)  # -1 for the network
+    engine = make_engine(cohort, images, state={"weights": weights})
+    got = engine.gradient(np.arange(4), step=0)[:, bias.start : bias.end]
+    want = exact_gradients(cohort, weights, images, np.arange(4), step=0)[:, bias.start : bias.end]
+    assert distance(got, want) <= GRADIENT_RTOL * np.linalg.norm(want)
+
+
+@needs_kernel
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(("architecture", "size"), [*FAST, GENERIC[0]])
