@@ -76,7 +76,8 @@ CNNZOO_INLINE Vec exp_nonpositive(Vec x) {
     return p * (Vec)exponent;
 }
 
-// tanh(x) within 4.7 ulp (measured against double precision): x times a rational function of x*x (coefficients of Eigen's ptanh); NaN stays NaN.
+// tanh(x) within 4.7 ulp (measured against double precision); NaN stays NaN. x times a rational function of x*x, with
+// the coefficients of Eigen's ptanh.
 CNNZOO_INLINE Vec tanh(Vec x) {
     const Vec highest = splat(7.90531110763549805f);
     Vec c = highest < x ? highest : x;
