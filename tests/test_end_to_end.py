@@ -19,7 +19,7 @@ from cnnzoo.collection import Collection
 from imports import ROOT
 
 SMALL = {
-    "networks: 64": "networks: 26",
+    "networks: 512": "networks: 26",
     "epochs: 86": "epochs: 4",
     "epochs_between_checkpoints: 20": "epochs_between_checkpoints: 2",
     "bootstrap: 1000": "bootstrap: 50",
