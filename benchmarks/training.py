@@ -31,8 +31,9 @@ from _machine import describe, spread
 from cnnzoo.images import network_input
 from cnnzoo.layout import Architecture
 from cnnzoo.training import _native
-from cnnzoo.training.engines.base import ADAM_BETA_1, ADAM_BETA_2, EPSILON, Cohort
+from cnnzoo.training.engines.base import ADAM_BETA_1, ADAM_BETA_2, EPSILON, Cohort, Engine
 from cnnzoo.training.engines.batched import BatchedEngine
+from cnnzoo.training.engines.choice import EngineChoice
 from cnnzoo.training.engines.native import NativeEngine, usable_cores
 from cnnzoo.training.engines.reference import ReferenceEngine
 
@@ -189,9 +190,8 @@ def vmap_loop(work: Work) -> Callable[[], int]:
 
 
 def batched_engine(work: Work) -> Callable[[], int]:
-    """The batched engine, STACKED networks on the CPU."""
-    engine = BatchedEngine(work.cohort(STACKED), "cpu")
-    return _engine_run(engine, work)
+    """The batched engine with STACKED networks on the CPU, as `train.engine: batched` makes it."""
+    return _engine_run(EngineChoice("batched", "cpu", 1).make(work.cohort(STACKED), work.minibatch), work)
 
 
 def native_engine(work: Work, networks: int = 1, threads: int = 1) -> Callable[[], int]:
@@ -199,14 +199,15 @@ def native_engine(work: Work, networks: int = 1, threads: int = 1) -> Callable[[
     return _engine_run(NativeEngine(work.cohort(networks), threads), work)
 
 
-def _engine_run(engine: BatchedEngine | NativeEngine, work: Work) -> Callable[[], int]:
+def _engine_run(engine: Engine, work: Work) -> Callable[[], int]:
     engine.load_images(*work.data())
-    engine.load_state({"weights": initial_weights(engine.cohort)})
+    networks = len(engine.weights())
+    engine.load_state({"weights": initial_weights(work.cohort(networks))})
     minibatches = work.minibatches()
 
     def run() -> int:
         engine.train(minibatches, first_step=0)
-        return work.images * engine.cohort.size
+        return work.images * networks
 
     return run
 

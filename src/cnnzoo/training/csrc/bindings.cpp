@@ -39,7 +39,13 @@ class NativeCohort {
                  const std::string& optimizer, Array<float, 2> weights, Slot m, Slot v,
                  Array<const double, 1> learning_rate, Array<const double, 1> l2reg, Array<const double, 1> dropout,
                  Array<const std::uint32_t, 2> keys)
-        : weights_(weights), m_(m), v_(v), learning_rate_(learning_rate), l2reg_(l2reg), dropout_(dropout), keys_(keys) {
+        : weights_(weights),
+          m_(m),
+          v_(v),
+          learning_rate_(learning_rate),
+          l2reg_(l2reg),
+          dropout_(dropout),
+          keys_(keys) {
         const Architecture architecture{image_size, units, layers, classes,
                                         activation == "tanh" ? Activation::tanh : Activation::relu};
         const Optimizer kind = optimizer == "adam"      ? Optimizer::adam
@@ -54,7 +60,10 @@ class NativeCohort {
         require(learning_rate.shape(0) == n && l2reg.shape(0) == n && dropout.shape(0) == n && keys.shape(0) == n &&
                     keys.shape(1) == 2,
                 "one value of each hyperparameter for each network");
-        for (std::size_t i = 0; i < n; ++i) require(dropout.data()[i] >= 0.0 && dropout.data()[i] < 0.9999, "0 <= dropout < 0.9999");
+        for (std::size_t i = 0; i < n; ++i) {
+            const double rate = dropout.data()[i];
+            require(rate >= 0.0 && rate < 0.9999, "0 <= dropout < 0.9999");
+        }
         cohort = {architecture, kind, n, weights.data(), m ? m->data() : nullptr, v ? v->data() : nullptr,
                   learning_rate.data(), l2reg.data(), dropout.data(), keys.data()};
     }
@@ -78,7 +87,8 @@ Minibatches minibatches_of(const Images& images, const Indices& indices, std::ui
     const std::size_t steps = indices.shape(0), size = indices.shape(1);
     require(size > 0, "a minibatch has images");
     for (std::size_t i = 0; i < steps * size; ++i) {
-        require(static_cast<std::size_t>(indices.data()[i]) < images.count, "an index is not below the number of images");
+        const std::size_t index = static_cast<std::size_t>(indices.data()[i]);  // huge if it was negative
+        require(index < images.count, "an index is not below the number of images");
     }
     return {indices.data(), static_cast<int>(steps), static_cast<int>(size), first_step};
 }

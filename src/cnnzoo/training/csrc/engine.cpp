@@ -37,8 +37,8 @@ struct Row {
     float l2reg() const { return static_cast<float>(cohort.l2reg[network]); }
 
     void gradient(Passes& passes, const Images& images, const Minibatches& minibatches, int step, float* to) const {
-        const Batch batch{images.pixels, images.labels, minibatches.indices + static_cast<size_t>(step) * minibatches.size,
-                          minibatches.size};
+        const std::int64_t* indices = minibatches.indices + static_cast<size_t>(step) * minibatches.size;
+        const Batch batch{images.pixels, images.labels, indices, minibatches.size};
         const Dropout drop = dropout_at(cohort.dropout[network], cohort.keys + 2 * network,
                                         minibatches.first_step + static_cast<std::uint32_t>(step));
         passes.gradient(of(cohort.weights), l2reg(), drop, batch, to);
@@ -138,7 +138,8 @@ bool evaluate(const Cohort& cohort, const Images& images, int threads, const Kee
             for (size_t first = 0; first < images.count && !stop; first += scored_together) {
                 const int size = static_cast<int>(std::min<size_t>(scored_together, images.count - first));
                 std::iota(indices.begin(), indices.end(), static_cast<std::int64_t>(first));
-                passes->logits(row.of(cohort.weights), {images.pixels, images.labels, indices.data(), size}, scores.data());
+                const Batch batch{images.pixels, images.labels, indices.data(), size};
+                passes->logits(row.of(cohort.weights), batch, scores.data());
                 for (int i = 0; i < size; ++i) {
                     const float* score = scores.data() + static_cast<size_t>(i) * classes;
                     const int label = images.labels[first + i];

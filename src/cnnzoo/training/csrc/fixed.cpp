@@ -348,7 +348,8 @@ class FixedPasses final : public Passes {
         for (int tap = 0; tap < taps; ++tap) {
             for (int out = 0; out < channels; ++out) {
                 for (int in = 0; in < channels; ++in) {
-                    const int to = (tap * channels + out) * channels + in, from = (tap * channels + in) * channels + out;
+                    const int to = (tap * channels + out) * channels + in;
+                    const int from = (tap * channels + in) * channels + out;
                     transposed_2[to] = weights_2[from];
                     transposed_3[to] = weights_3[from];
                 }
@@ -409,7 +410,9 @@ class FixedPasses final : public Passes {
         }
         for (int g = 0; g < padded_classes; g += lanes) {
             Vec sum[4] = {load(bias_dense + g)};
-            unroll<channels>([&](auto c) CNNZOO_LAMBDA { sum[c % 4] += load(dense + c * padded_classes + g) * pool[c]; });
+            unroll<channels>([&](auto c) CNNZOO_LAMBDA {
+                sum[c % 4] += load(dense + c * padded_classes + g) * pool[c];
+            });
             store(scores + slot * padded_classes + g, (sum[0] + sum[1]) + (sum[2] + sum[3]));
         }
     }
@@ -512,7 +515,8 @@ class FixedPasses final : public Passes {
   public:
     explicit FixedPasses(int classes) : classes(classes) {}
 
-    void gradient(const float* weights, float l2reg, const Dropout& drop, const Batch& batch, float* gradient) override {
+    void gradient(const float* weights, float l2reg, const Dropout& drop, const Batch& batch,
+                  float* gradient) override {
         prepare(weights, drop.scale);
         prepare_backward();
         drop.threshold ? accumulate<true>(weights, drop, batch) : accumulate<false>(weights, drop, batch);
@@ -544,7 +548,8 @@ std::unique_ptr<Passes> passes_of_side(const Architecture& architecture) {
 }  // namespace
 
 std::unique_ptr<Passes> fixed_passes(const Architecture& architecture) {
-    if (architecture.units != channels || architecture.layers != 3 || architecture.classes > padded_classes) return nullptr;
+    if (architecture.units != channels || architecture.layers != 3) return nullptr;
+    if (architecture.classes > padded_classes) return nullptr;
     if (architecture.image_size == 28) return passes_of_side<28>(architecture);
     if (architecture.image_size == 32) return passes_of_side<32>(architecture);
     return nullptr;

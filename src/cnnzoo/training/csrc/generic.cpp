@@ -130,7 +130,9 @@ class GenericPasses final : public Passes {
                 back += weights[i] * score[k];
             }
             back /= static_cast<float>(last.positions());
-            for (int position = 0; position < last.positions(); ++position) last.delta[position * last.channels + c] = back;
+            for (int position = 0; position < last.positions(); ++position) {
+                last.delta[position * last.channels + c] = back;
+            }
         }
         differentiate_activation(last, drop);
     }
@@ -226,7 +228,8 @@ class GenericPasses final : public Passes {
         count = kernel_dense + static_cast<std::size_t>(in_channels) * shape.classes;
     }
 
-    void gradient(const float* weights, float l2reg, const Dropout& drop, const Batch& batch, float* gradient) override {
+    void gradient(const float* weights, float l2reg, const Dropout& drop, const Batch& batch,
+                  float* gradient) override {
         prepare_backward(weights);
         std::fill_n(gradient, count, 0.0f);
         for (int i = 0; i < batch.size; ++i) {
