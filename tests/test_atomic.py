@@ -168,3 +168,17 @@ def test_two_processes_write_one_file_without_mixing(tmp_path):
         time.sleep(0.001)
     assert [writer.returncode for writer in writers] == [0, 0]
     assert names(tmp_path) == ["file"]
+
+
+def test_what_a_killed_writer_left_of_a_folder_goes_with_the_next_one(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    left = {process: tmp_path / f"{TEMPORARY}{process.pid}-zoo" for process in (dead, living)}
+    for folder in left.values():
+        folder.mkdir()
+    with atomic_folder(tmp_path / "zoo"):
+        pass
+    assert not left[dead].exists()
+    assert left[living].exists()
+    living.communicate(b"\n")

@@ -153,6 +153,7 @@ def written(tmp_path, count=4):
     ("pattern", "replacement"),
     [
         (r"\n2,", "\ntwo,"),  # not a number
+        (r"\n2,(relu|tanh)", "\n2,gelu"),  # no such activation
         (r"\n2,[^\n]*", "\n2,relu,zeros"),  # a line that was cut
         (r"\n2,[^\n]*", "\n,"),  # an empty field in the place of an id
     ],
@@ -178,4 +179,11 @@ def test_file_without_recipes_says_how_to_make_them(tmp_path):
         recipes.read(path)
     path.write_text(",".join(COLUMNS) + "\n")
     with pytest.raises(CnnzooError, match="holds no recipes"):
+        recipes.read(path)
+
+
+def test_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "recipes.csv"
+    path.write_bytes(b"\x80\x81")
+    with pytest.raises(CnnzooError, match=r"recipes\.csv: cannot be read"):
         recipes.read(path)

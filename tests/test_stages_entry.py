@@ -50,13 +50,22 @@ def test_fault_of_the_machine_without_a_file_is_told_all_the_same(capsys):
     assert capsys.readouterr().err.startswith("error: No space left on device. Free")
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("a bug"), KeyboardInterrupt(), OSError(errno.EIO, "broken disk"), FileNotFoundError("gone")]
-)
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "broken disk"), FileNotFoundError("gone")])
 def test_other_errors_keep_their_traceback(error):
     with pytest.raises(type(error)) as caught:
         explain_faults(failing_with(error))
     assert caught.value is error
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(1)])  # Lightning turns one into the other
+def test_an_interruption_says_how_to_go_on(interruption, capsys):
+    assert explain_faults(failing_with(interruption)) == 130
+    assert "Run the same command again" in capsys.readouterr().err
+
+
+def test_a_fault_that_names_a_file_is_told_with_it(capsys):
+    assert explain_faults(failing_with(NotADirectoryError(errno.ENOTDIR, "Not a directory", "data/recipes"))) == 1
+    assert capsys.readouterr().err.startswith("error: Not a directory (data/recipes). Look at what lies there")
 
 
 def run(stage, monkeypatch, folder, *arguments, target="collection"):

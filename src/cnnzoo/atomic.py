@@ -44,7 +44,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
     old = path.parent / f"{TEMPORARY}{os.getpid()}-old-{path.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove_folders_of_the_dead(path)
     temporary.mkdir()
     try:
         yield temporary
@@ -58,6 +58,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
     shutil.rmtree(old, ignore_errors=True)
     _sync_folder(path.parent)
+
+
+def _remove_folders_of_the_dead(path: Path) -> None:
+    """Delete what writers of `path` left when they were killed: it may be as large as the folder itself."""
+    for leftover in path.parent.glob(f"{TEMPORARY}*-{path.name}"):
+        writer = leftover.name.removeprefix(TEMPORARY).split("-")[0]
+        if writer.isdecimal() and (int(writer) == os.getpid() or not _is_alive(int(writer))):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def remove_leftovers(folder: Path) -> None:

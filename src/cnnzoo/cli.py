@@ -61,7 +61,7 @@ def plan(
         from cnnzoo import config, planning  # noqa: PLC0415 - torch takes seconds to import
 
         params = config.load(Artifacts(root).params)
-        names = collections.split(",") if collections else list(params.populations)
+        names = [name.strip() for name in collections.split(",")] if collections else list(params.populations)
         _print_costs(planning.plan(planning.what_if(params, names, networks, epochs), names))
 
     _run(work)

@@ -10,16 +10,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from cnnzoo import seeds
 from cnnzoo.atomic import write_text
-from cnnzoo.config import Choice, Params, Range
+from cnnzoo.config import Activation, Choice, Initializer, Optimizer, Params, Range
 from cnnzoo.errors import CnnzooError
 from cnnzoo.layout import Architecture, Layout, layout_of
 
 RANGED = ("learning_rate", "l2reg", "init_std", "dropout")
 CHOSEN = ("train_fraction", "activation", "optimizer", "w_init")
+WORDS = {"activation": get_args(Activation), "optimizer": get_args(Optimizer), "w_init": get_args(Initializer)}
 SAMPLED = RANGED + CHOSEN
 """The hyperparameters that differ between the networks of a collection."""
 
@@ -128,10 +129,14 @@ def read(path: Path) -> list[Recipe]:
             rows = list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise CnnzooError(f"{path}: not there; make it with `dvc repro recipes`") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CnnzooError(f"{path}: cannot be read ({error}); delete it and run `dvc repro recipes` again") from error
     recipes, kinds = [], get_type_hints(Recipe)
     for number, row in enumerate(rows, start=2):
         try:
-            recipes.append(Recipe(**{name: kind(row[name]) for name, kind in kinds.items()}))
+            recipe = Recipe(**{name: kind(row[name]) for name, kind in kinds.items()})
+            _check_words(recipe)
+            recipes.append(recipe)
         except (KeyError, TypeError, ValueError) as error:
             raise CnnzooError(
                 f"{path}, line {number}: not a recipe ({error!r}); expected {','.join(COLUMNS)}"
@@ -139,3 +144,9 @@ def read(path: Path) -> list[Recipe]:
     if not recipes:
         raise CnnzooError(f"{path}: holds no recipes; run `dvc repro recipes` again")
     return recipes
+
+
+def _check_words(recipe: Recipe) -> None:
+    for name, known in WORDS.items():
+        if getattr(recipe, name) not in known:
+            raise ValueError(f"`{name}` is {getattr(recipe, name)}, allowed: {', '.join(known)}")

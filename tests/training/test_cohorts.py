@@ -146,3 +146,17 @@ def test_cohort_holds_the_hyperparameters_in_the_order_of_the_recipes():
     np.testing.assert_array_equal(cohort.dropout_keys, keys)
     alone = cohort_of(recipes[3:4], "tiny", 28)
     np.testing.assert_array_equal(alone.dropout_keys, cohort.part(slice(3, 4)).dropout_keys)
+
+
+def test_shards_of_another_engine_stay_where_any_engine_will_do(tmp_path):
+    train(tmp_path, recipes_of(10))
+    other = replace(ORIGIN, engine="another", numerics="7")
+    assert plan(recipes_of(12), other, tmp_path, 256).valid == ()
+    todo = plan(recipes_of(12), other, tmp_path, 256, any_engine=True)
+    assert (networks(todo.missing), todo.stale) == ([10, 11], ())
+
+
+def test_shards_of_the_same_engine_with_other_arithmetic_are_stale_all_the_same(tmp_path):
+    train(tmp_path, recipes_of(10))
+    todo = plan(recipes_of(10), replace(ORIGIN, numerics="7"), tmp_path, 256, any_engine=True)
+    assert (networks(todo.missing), todo.valid) == (list(range(10)), ())

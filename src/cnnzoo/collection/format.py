@@ -78,7 +78,10 @@ def read_split(path: Path, rows: int) -> NDArray[np.int64]:
     try:
         split = np.loadtxt(path, dtype=np.int64, ndmin=1, comments=None)
     except FileNotFoundError as error:
-        raise CnnzooError(f"{path}: not there, so the collection has no halves; `write_split` makes it") from error
+        raise CnnzooError(
+            f"{path}: not there, so the collection has no halves; `dvc repro assemble` makes it "
+            "(`cnnzoo.collection.write_split` for a folder from elsewhere)"
+        ) from error
     except (OSError, ValueError) as error:
         raise CnnzooError(f"{path}: every line must be one row index ({error})") from error
     if split.shape != (rows,):
@@ -98,7 +101,7 @@ def read_layout(path: Path) -> Layout:
     try:
         return Layout.from_csv(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CnnzooError(f"{path}: not there; every collection needs it") from error
+        raise CnnzooError(f"{path}: not there; every collection needs it: make it with `dvc repro assemble`") from error
     except (OSError, UnicodeDecodeError) as error:
         raise CnnzooError(f"{path}: cannot be read ({error})") from error
     except CnnzooError as error:
@@ -113,9 +116,11 @@ def open_weights(path: Path) -> NDArray[np.float32]:
     try:
         weights = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
-        raise CnnzooError(f"{path}: not there; every collection needs it") from error
+        raise CnnzooError(f"{path}: not there; every collection needs it: make it with `dvc repro assemble`") from error
     except (OSError, ValueError, EOFError) as error:
-        raise CnnzooError(f"{path}: not a whole .npy file of plain numbers ({error})") from error
+        raise CnnzooError(
+            f"{path}: not a whole .npy file of plain numbers ({error}); make it anew with `dvc repro assemble`"
+        ) from error
     if weights.dtype != np.dtype("<f4") or weights.ndim != 2:
         raise CnnzooError(f"{path}: must be float32 (rows, parameters), got {weights.dtype.str} {weights.shape}")
     if not weights.flags.c_contiguous:

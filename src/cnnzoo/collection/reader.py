@@ -111,7 +111,7 @@ def _read_metrics(path: Path) -> pd.DataFrame:
     try:
         metrics = pd.read_csv(path, index_col=0, compression="gzip")
     except FileNotFoundError as error:
-        raise CnnzooError(f"{path}: not there; every collection needs it") from error
+        raise CnnzooError(f"{path}: not there; every collection needs it: make it with `dvc repro assemble`") from error
     except (OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
         raise CnnzooError(f"{path}: not a whole gzip file with a table ({error}). {_remedy(path.parent)}") from error
     missing = [column for column in published.METRICS_COLUMNS if column not in metrics]

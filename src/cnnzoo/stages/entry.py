@@ -24,14 +24,19 @@ class StageContext:
 
 def run_stage(stage: Callable[[StageContext], None], target: str | None = None) -> None:
     """Run a stage in the current folder. `target` names its argument, None if it works on everything at once."""
-    parser = argparse.ArgumentParser(prog=f"python -m {stage.__module__}", description=sys.modules["__main__"].__doc__)
+    main = sys.modules["__main__"]
+    name = main.__spec__.name if main.__spec__ else stage.__module__
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=main.__doc__)
     if target:
         parser.add_argument("target", metavar=target)
     arguments = parser.parse_args()
 
     def work() -> None:
         artifacts = Artifacts(Path())
-        stage(StageContext(artifacts, load(artifacts.params), arguments.target if target else ""))
+        params = load(artifacts.params)
+        if target == "collection":
+            params.population(arguments.target)  # raises for an unknown one
+        stage(StageContext(artifacts, params, arguments.target if target else ""))
 
     sys.exit(explain_faults(work))
 
@@ -43,13 +48,21 @@ def explain_faults(work: Callable[[], None]) -> int:
     except CnnzooError as error:
         return _fail(str(error))
     except OSError as error:
-        if error.errno not in REMEDIES:
+        if error.errno not in REMEDIES and not error.filename:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        return _fail(f"{error.strerror}{where}. {REMEDIES[error.errno]}")
+        return _fail(f"{error.strerror}{where}. {REMEDIES.get(error.errno or 0, OTHER_REMEDY)}")
+    except (KeyboardInterrupt, SystemExit) as interruption:
+        if isinstance(interruption, SystemExit) and not interruption.code:
+            return 0
+        _fail("interrupted. Run the same command again: it goes on from what is finished.")
+        return INTERRUPTED
     return 0
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+OTHER_REMEDY = "Look at what lies there: the project's layout stands in README.md. What is finished is kept."
 REMEDIES = {
     errno.ENOSPC: "Free some space and run the same command again: what is finished is kept.",
     errno.EDQUOT: "Your disk quota is used up: free some space and run again; what is finished is kept.",

@@ -5,7 +5,7 @@ keep the networks they hold; only the others are grouped anew, so a growing coll
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +28,23 @@ class Plan:
     """Cohorts to train."""
 
 
-def plan(recipes: Sequence[Recipe], origin: Origin, folder: Path, cohort_size: int) -> Plan:
+def plan(recipes: Sequence[Recipe], origin: Origin, folder: Path, cohort_size: int, any_engine: bool = False) -> Plan:
     """Compare the networks that are wanted with the shards in `folder`.
 
     A shard is valid if it was made under the same `origin` and holds a wanted network, with the recipe that is wanted,
-    that no other valid shard holds. Raises `CnnzooError` for a damaged shard.
+    that no other valid shard holds. With `any_engine`, shards of other engines, which agree to rounding, are valid
+    too: a zoo made on a CPU is not thrown away where a GPU is found. Raises `CnnzooError` for a damaged shard.
     """
+
+    def fits(found: Origin) -> bool:
+        foreign = any_engine and found.engine != origin.engine
+        return origin == (replace(found, engine=origin.engine, numerics=origin.numerics) if foreign else found)
+
     untrained = dict.fromkeys(recipes)
     valid: list[Shard] = []
     stale: list[Shard] = []
     for shard in read_shards(folder):
-        held = [recipe for recipe in shard.recipes if recipe in untrained] if shard.origin == origin else []
+        held = [recipe for recipe in shard.recipes if recipe in untrained] if fits(shard.origin) else []
         (valid if held else stale).append(shard)
         for recipe in held:
             del untrained[recipe]

@@ -35,7 +35,7 @@ class Schedule:
             raise CnnzooError(
                 f"`populations.{self.collection}.minibatch={self.minibatch}` is larger than the {self.subset_size} "
                 f"images that `train_fraction={self.fraction}` leaves of {self.images}: no network could take a step. "
-                f"Use a minibatch of at most {self.subset_size}."
+                f"Use a minibatch of at most {self.subset_size}, or larger fractions in `recipes.train_fraction`."
             )
 
     @property

@@ -130,7 +130,9 @@ def read_shard(path: Path) -> Shard:
 
 
 def read_shards(folder: Path) -> list[Shard]:
-    """Read all shards of a collection, in order of their names."""
+    """Read all shards of a collection, in order of their names; raises `CnnzooError` if one is damaged."""
+    if folder.exists() and not folder.is_dir():
+        raise CnnzooError(f"{folder}: must be the folder of a collection's shards; move this file away")
     return [read_shard(path) for path in sorted(folder.glob(f"*{SUFFIX}")) if not path.name.startswith(".")]
 
 

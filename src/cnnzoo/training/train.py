@@ -1,6 +1,5 @@
 """Train the networks of a collection that are not trained yet: the work of the stage `train`."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +15,7 @@ from cnnzoo.recipes import Recipe
 from cnnzoo.training.cohort_run import CohortRun
 from cnnzoo.training.cohorts import plan
 from cnnzoo.training.engines.choice import choose
+from cnnzoo.training.engines.native import usable_cores
 from cnnzoo.training.job import Job, Listener
 from cnnzoo.training.progress import TrainingProgress
 from cnnzoo.training.shards import SUFFIX, Shard, read_shards
@@ -32,7 +32,7 @@ def train_collection(
     images = ImageSet.load(artifacts.images(params.population(collection).dataset))
     job = Job(artifacts, params, collection, images, choose(params.train.engine, params.runtime), listener)
     job.check(recipes)
-    torch.set_num_threads(params.runtime.threads or os.cpu_count() or 1)
+    torch.set_num_threads(params.runtime.threads or usable_cores())
     with _only_run(artifacts, collection):
         return _train_missing(job, recipes)
 
@@ -42,7 +42,8 @@ def _train_missing(job: Job, recipes: Sequence[Recipe]) -> list[Shard]:
     folder.mkdir(parents=True, exist_ok=True)
     for writable in (folder, unfinished):
         remove_leftovers(writable)
-    todo = plan(recipes, job.origin, folder, job.params.train.cohort_size)
+    settings = job.params.train
+    todo = plan(recipes, job.origin, folder, settings.cohort_size, any_engine=settings.engine == "auto")
     passes = sum(job.passes(cohort, cohort[0].epochs) for cohort in todo.missing)
     with TrainingProgress(job.collection, sum(map(len, todo.missing)), passes) as progress:
         for cohort in todo.missing:
