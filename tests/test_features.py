@@ -1,5 +1,6 @@
 """Feature sets against the published notebook's formulas in plain NumPy, on random, degenerate and stored weights."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +148,37 @@ def test_columns_are_named_by_tensor_and_statistic():
 def test_an_unknown_name_is_refused_with_the_nearest_one(name, nearest):
     with pytest.raises(CnnzooError, match=f"did you mean `{nearest}`"):
         features.parse(name)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("hyper", "hyper.dropout"),
+        ("hyper", "hyper"),
+        ("hyper.dropout", "hyper.l2reg"),
+        ("weights", "weights.0"),
+        ("weights.0", "weights.00"),
+        ("weights.0", "weights.1"),
+        ("weights", "hyper"),
+        ("wstats-glob", "wstats-glob"),
+        ("wstats-glob", "wstats-layers:0-qts:50"),
+        ("wstats-layers:0,1-qts:0", "wstats-layers:1,2-qts:100"),
+        ("wstats-layers:0,1-qts:0", "wstats-layers:2,3-qts:0"),
+        ("wnorm-layers:0,1-l1", "wnorm-layers:1-l1"),
+        ("wnorm-layers:0,1-l1", "wnorm-layers:1-l2"),
+        ("wnorm-layers:0-l1", "wnorm-layers:1-l1"),
+    ],
+)
+def test_parts_that_share_a_column_are_refused_and_no_others(first, second):
+    def columns(name: str) -> set[str]:
+        (part,) = features.parse(name)
+        return set(part.columns() if isinstance(part, features.Hyper) else part.columns(LAYOUT))
+
+    if columns(first) & columns(second):
+        with pytest.raises(CnnzooError, match=rf"`{re.escape(first)}` and `{re.escape(second)}` hold the same columns"):
+            features.parse(f"{first}+{second}")
+    else:
+        assert [part.name for part in features.parse(f"{first}+{second}")] == [first, second]
 
 
 @pytest.fixture(scope="module")

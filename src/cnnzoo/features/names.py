@@ -129,9 +129,32 @@ Part = Weights | Hyper | Statistics | Norms
 def parse(name: str) -> tuple[Part, ...]:
     """Return the parts of a feature set, in column order.
 
-    Raises `CnnzooError` that shows the nearest published name if `name` does not follow the grammar.
+    Raises `CnnzooError` that shows the nearest published name if `name` does not follow the grammar, and that names
+    two parts which hold the same columns.
     """
-    return tuple(_parse_part(part, name) for part in name.split("+"))
+    parts = tuple(_parse_part(part, name) for part in name.split("+"))
+    for first, second in itertools.combinations(parts, 2):
+        if _overlap(first, second):
+            raise CnnzooError(
+                f"feature set `{name}`: `{first.name}` and `{second.name}` hold the same columns; each may stand once"
+            )
+    return parts
+
+
+def _overlap(first: Part, second: Part) -> bool:
+    """Tell whether two parts have a column in common, in networks of any shape."""
+    match first, second:
+        case Weights(), Weights():
+            return first.layer is None or second.layer is None or first.layer == second.layer
+        case Hyper(), Hyper():
+            return not set(first.hyperparameters).isdisjoint(second.hyperparameters)
+        case Statistics(), Statistics():  # std and mean of a layer are there whatever the percentiles
+            if first.layers is None or second.layers is None:
+                return first.layers == second.layers
+            return not set(first.layers).isdisjoint(second.layers)
+        case Norms(), Norms():
+            return first.order == second.order and not set(first.layers).isdisjoint(second.layers)
+    return False
 
 
 def _parse_part(text: str, whole: str) -> Part:
