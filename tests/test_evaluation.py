@@ -129,3 +129,38 @@ def test_evaluating_twice_gives_the_same_bytes(project, tables):
     first = (artifacts.evaluation / "scores.csv").read_bytes()
     evaluate(artifacts, params)
     assert (artifacts.evaluation / "scores.csv").read_bytes() == first
+
+
+HEADER = b"row,network,test_accuracy,predicted\n"
+DAMAGES = [
+    # (file, its bytes or None for no file, what the message must say)
+    ("metrics.json", None, "not there"),
+    ("metrics.json", b'{"networks_train": 4', "damaged"),
+    ("metrics.json", b"\xff\xfe", "damaged"),
+    ("metrics.json", b"[]", "`networks_train`"),
+    ("metrics.json", b'{"networks_train": 40, "networks_test": "40"}', "`networks_test`"),
+    ("predictions.csv", None, "not there"),
+    ("predictions.csv", b"", "damaged"),
+    ("predictions.csv", HEADER, "no rows"),
+    ("predictions.csv", b"\x00\xff\xfe\n\x80", "damaged"),
+    ("predictions.csv", HEADER + b"1,first/000000,0.5,high\n", "high"),
+    ("predictions.csv", HEADER + b"1.5,first/000000,0.5,0.5\n", "damaged"),
+    ("predictions.csv", HEADER + b"1,first/000000,0.5\n", "missing or not finite"),
+    ("predictions.csv", HEADER + b"1,first/000000,0.5,inf\n", "missing or not finite"),
+    ("predictions.csv", b"row,network,predicted\n1,first/000000,0.5\n", "test_accuracy"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "says"), DAMAGES)
+def test_damaged_results_of_a_search_are_named_with_their_remedy(project, name, content, says):
+    artifacts, params = project
+    path = artifacts.predictor("first", "linear", "hyper") / name
+    whole = path.read_bytes()
+    try:
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(CnnzooError, match=r"make it.* with `dvc repro search`") as caught:
+            evaluate(artifacts, params)
+    finally:
+        path.write_bytes(whole)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert says in str(caught.value)

@@ -8,10 +8,11 @@ once more, for `dvc metrics show` and `diff`.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -28,6 +29,8 @@ BASELINE = "hyper"
 """The feature set that every other one is compared with."""
 SUMMARISED = ("r2", "mae", "kendall_tau")
 TRANSFERRED = ("r2", "kendall_tau", "kendall_tau_ceiling")
+PREDICTIONS_COLUMNS = {"row": "int64", "network": "str", TARGET: "float64", "predicted": "float64"}
+SIZES = ("networks_train", "networks_test")
 
 Row = dict[str, Any]
 
@@ -58,13 +61,39 @@ def _summary(table: pd.DataFrame) -> dict[str, Any]:
 def read_predictions(artifacts: Artifacts, collection: str, predictor: str, features: str) -> pd.DataFrame:
     """Return row, network, test_accuracy and prediction of each held-out network.
 
-    Raises `CnnzooError` if the search has not been run.
+    Raises `CnnzooError` if the search has not been run, or its file is damaged.
     """
-    path = artifacts.predictor(collection, predictor, features) / PREDICTIONS
+    return _read_table(artifacts.predictor(collection, predictor, features) / PREDICTIONS, PREDICTIONS_COLUMNS)
+
+
+def _read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return these columns (name -> dtype) of a search's table, complete and finite, at least one row."""
     try:
-        return pd.read_csv(path, float_precision="round_trip")
-    except FileNotFoundError as error:
-        raise CnnzooError(f"{path}: not there; make it with `dvc repro search`") from error
+        table = pd.read_csv(path, usecols=list(columns), dtype=dict(columns), float_precision="round_trip")
+    except (OSError, ValueError) as error:  # ValueError: also what pandas raises for empty, binary and ragged files
+        raise _unreadable(path, error) from error
+    if table.empty:
+        raise _unreadable(path, "no rows")
+    if table.isna().any(axis=None) or not np.isfinite(table.select_dtypes("number")).all(axis=None):
+        raise _unreadable(path, "values are missing or not finite")
+    return table
+
+
+def _read_counts(path: Path, names: tuple[str, ...]) -> dict[str, int]:
+    """Return these whole numbers of a search's JSON file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(found, dict) or not all(type(found.get(name)) is int for name in names):
+        raise _unreadable(path, f"expected whole numbers {', '.join(f'`{name}`' for name in names)}")
+    return {name: found[name] for name in names}
+
+
+def _unreadable(path: Path, why: str | Exception) -> CnnzooError:
+    if isinstance(why, FileNotFoundError):
+        return CnnzooError(f"{path}: not there; make it with `dvc repro search`")
+    return CnnzooError(f"{path}: damaged ({why}); make it again with `dvc repro search`")
 
 
 def _searches(params: config.Params) -> Iterator[tuple[str, str, str]]:
@@ -83,16 +112,10 @@ def _home_scores(artifacts: Artifacts, params: config.Params) -> Iterator[Row]:
         rng = seeds.generator(params.seed, "evaluate.bootstrap", collection)
         ranges = scores.intervals(target, predicted, params.evaluate.bootstrap, params.evaluate.confidence, rng)
         row: Row = {"collection": collection, "predictor": predictor, "features": features}
-        row |= _sizes(artifacts.predictor(collection, predictor, features))
+        row |= _read_counts(artifacts.predictor(collection, predictor, features) / METRICS, SIZES)
         for name, (low, high) in ranges.items():
             row |= {name: values[name], f"{name}_low": low, f"{name}_high": high}
         yield row | {"kendall_tau_ceiling": values["kendall_tau_ceiling"]}
-
-
-def _sizes(folder: Path) -> Row:
-    """Return how many networks trained and tested a predictor."""
-    metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    return {name: metrics[name] for name in ("networks_train", "networks_test")}
 
 
 def _add_baseline(table: pd.DataFrame) -> pd.DataFrame:
