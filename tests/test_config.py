@@ -72,7 +72,10 @@ FAULTS = [
     ("train", ABSENT, ["`train`", "missing"]),
     ("search.trials", ABSENT, ["`search.trials`", "missing"]),
     ("search.predictors", ["linear", "forest"], ["`search.predictors.1`", "'catboost'", "'forest'"]),
-    ("search.predictors", ["dnn", "dnn"], ["`search`", "twice"]),
+    ("search.predictors", ["dnn", "dnn"], ["`search.predictors`: names a value twice", "dnn"]),
+    ("search.predictors", [], ["`search.predictors`: must name at least one value"]),
+    ("datasets", [], ["`datasets`: must name at least one value"]),
+    ("datasets", ["mnist5k", "mnist5k"], ["`datasets`: names a value twice", "mnist5k"]),
     ("search.folds", 1, ["`search.folds`", "2", "1"]),
     ("evaluate.confidence", 1.0, ["`evaluate.confidence`", "less than 1", "1.0"]),
     ("evaluate.bootstrap", 0, ["`evaluate.bootstrap`", "1"]),
@@ -96,13 +99,17 @@ FAULTS = [
     ("recipes.learning_rate", {"log_uniform": [1e-3, math.inf]}, ["`recipes.learning_rate`", "finite"]),
     ("recipes.learning_rate", {"uniform": [0, 1], "choice": [1]}, ["`recipes.learning_rate`", "exactly one"]),
     ("recipes.learning_rate", {}, ["`recipes.learning_rate`", "exactly one"]),
-    ("recipes.learning_rate", {"uniform": [-1, 1]}, ["`learning_rate`", "[0.0, inf]", "-1"]),
-    ("recipes.learning_rate", {"choice": []}, ["`recipes.learning_rate`", "at least one"]),
-    ("recipes.dropout", {"uniform": [0, 1.0]}, ["`dropout`", "[0.0, 0.99]", "1.0"]),
+    ("recipes.learning_rate", {"uniform": [-1, 1]}, ["`learning_rate`", "greater than 0", "-1"]),
+    ("recipes.learning_rate", {"uniform": [0, 1]}, ["`learning_rate`", "greater than 0", "0.0"]),
+    ("recipes.init_std", {"choice": [0.1, 0]}, ["`init_std`", "greater than 0", "0.0"]),
+    ("recipes.l2reg", {"uniform": [-1, 0]}, ["`l2reg`", "0 or greater", "-1"]),
+    ("recipes.learning_rate", {"choice": []}, ["`recipes.learning_rate.choice`", "at least one"]),
+    ("recipes.dropout", {"uniform": [0, 1.0]}, ["`dropout`", "[0, 0.99]", "1.0"]),
     ("recipes.train_fraction", {"choice": [0.5, 1.5]}, ["`train_fraction`", "(0, 1]", "1.5"]),
     ("recipes.train_fraction", {"choice": [0.0]}, ["`train_fraction`", "(0, 1]", "0.0"]),
     ("recipes.activation", {"choice": ["gelu"]}, ["`recipes.activation.choice.0`", "'relu'", "'gelu'"]),
-    ("features.sets", [], ["`features`", "at least one"]),
+    ("features.sets", [], ["`features.sets`: must name at least one value"]),
+    ("features.sets", ["hyper", "hyper"], ["`features.sets`: names a value twice", "hyper"]),
     ("images.mirrors", "folder", ["`images.mirrors`", "list", "'folder'"]),
 ]
 
@@ -151,6 +158,27 @@ def test_file_that_is_not_a_mapping_is_refused(tmp_path, content, says):
     with pytest.raises(CnnzooError, match=says) as caught:
         load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("train: [1, 2\n", ", line 2: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        ("a: 1\nseed: 1\nseed: 2\n", ', line 3: not valid YAML: found duplicate key "seed" with value "2" '),
+        ("a: 1\nb: !!python/none x\n", ", line 2: not valid YAML: could not determine a constructor"),
+        ("a: \x01\n", ": not valid YAML: special characters are not allowed"),
+        ("seed: 2024-13-45\n", ": not valid YAML: month must be in 1..12"),
+    ],
+)
+def test_yaml_fault_is_told_by_line_without_the_librarys_advice(tmp_path, content, says):
+    path = tmp_path / "params.yaml"
+    path.write_text(content)
+    with pytest.raises(CnnzooError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}{says}")
+    assert len(message.splitlines()) == 1
+    assert "<unicode string>" not in message
 
 
 def test_missing_file_says_where_to_run(tmp_path):

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cnnzoo.errors import CnnzooError
 
@@ -26,6 +26,18 @@ CollectionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 PositiveInt = Annotated[int, Field(ge=1)]
 
 T = TypeVar("T")
+
+
+def _distinct(values: list[T]) -> list[T]:
+    if not values:
+        raise ValueError("must name at least one value")
+    if len(set(values)) != len(values):
+        raise ValueError(f"names a value twice: {values}")
+    return values
+
+
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
+"""One value or more, none twice."""
 
 
 class Section(BaseModel):
@@ -55,7 +67,7 @@ class Range(Section):
 
     uniform: list[float] | None = None
     log_uniform: list[float] | None = None
-    choice: list[float] | None = None
+    choice: Distinct[float] | None = None
 
     @model_validator(mode="after")
     def _is_one_distribution(self) -> "Range":
@@ -66,10 +78,10 @@ class Range(Section):
         if not all(math.isfinite(value) for value in values):
             raise ValueError("all values must be finite numbers")
         if given == ["choice"]:
-            _check_choice(values)
-        elif len(values) != 2 or values[0] > values[1]:
+            return self
+        if len(values) != 2 or values[0] > values[1]:
             raise ValueError(f"`{given[0]}` takes [low, high] with low <= high, got {values}")
-        elif given == ["log_uniform"] and values[0] <= 0:
+        if given == ["log_uniform"] and values[0] <= 0:
             raise ValueError(f"`log_uniform` takes positive bounds, got {values}")
         return self
 
@@ -80,22 +92,10 @@ class Range(Section):
         return min(values), max(values)
 
 
-def _check_choice(values: list[Any]) -> None:
-    if not values:
-        raise ValueError("`choice` must name at least one value")
-    if len(set(values)) != len(values):
-        raise ValueError(f"`choice` names a value twice: {values}")
-
-
 class Choice(Section, Generic[T]):
     """A categorical hyperparameter, drawn uniformly."""
 
-    choice: list[T]
-
-    @model_validator(mode="after")
-    def _is_a_choice(self) -> "Choice[T]":
-        _check_choice(self.choice)
-        return self
+    choice: Distinct[T]
 
 
 class Recipes(Section):
@@ -114,15 +114,16 @@ class Recipes(Section):
 
     @model_validator(mode="after")
     def _has_sane_bounds(self) -> "Recipes":
-        for name, low, high in (
-            ("learning_rate", 0.0, math.inf),
-            ("l2reg", 0.0, math.inf),
-            ("init_std", 0.0, math.inf),
-            ("dropout", 0.0, 0.99),
+        bounds = {name: getattr(self, name).bounds for name in ("learning_rate", "l2reg", "init_std", "dropout")}
+        for name, allowed, fits in (
+            ("learning_rate", "be greater than 0", bounds["learning_rate"][0] > 0),
+            ("l2reg", "be 0 or greater", bounds["l2reg"][0] >= 0),
+            ("init_std", "be greater than 0", bounds["init_std"][0] > 0),
+            ("dropout", "lie in [0, 0.99]", bounds["dropout"][0] >= 0 and bounds["dropout"][1] <= 0.99),
         ):
-            least, most = getattr(self, name).bounds
-            if least < low or most > high:
-                raise ValueError(f"`{name}` must lie in [{low}, {high}], got values from {least} to {most}")
+            if not fits:
+                least, most = bounds[name]
+                raise ValueError(f"`{name}` must {allowed}, got values from {least} to {most}")
         if not all(0 < fraction <= 1 for fraction in self.train_fraction.choice):
             raise ValueError(f"`train_fraction` must lie in (0, 1], got {self.train_fraction.choice}")
         return self
@@ -138,27 +139,17 @@ class Train(Section):
 class Features(Section):
     """The named inputs of the predictors."""
 
-    sets: list[str]
-
-    @model_validator(mode="after")
-    def _is_a_choice(self) -> "Features":
-        _check_choice(self.sets)
-        return self
+    sets: Distinct[str]
 
 
 class Search(Section):
     """Tuning of the predictors."""
 
-    predictors: list[PredictorName]
+    predictors: Distinct[PredictorName]
     trials: PositiveInt
     folds: Annotated[int, Field(ge=2, le=50)]
     max_trees: PositiveInt
     max_epochs: PositiveInt
-
-    @model_validator(mode="after")
-    def _is_a_choice(self) -> "Search":
-        _check_choice(self.predictors)
-        return self
 
 
 class Evaluate(Section):
@@ -180,7 +171,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    datasets: list[Dataset]
+    datasets: Distinct[Dataset]
     populations: dict[CollectionName, Population]
     images: Images
     recipes: Recipes
@@ -192,7 +183,6 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _populations_have_their_datasets(self) -> "Params":
-        _check_choice(self.datasets)
         if not self.populations:
             raise ValueError("`populations` must define at least one collection")
         for name, population in self.populations.items():
@@ -222,11 +212,18 @@ def load(path: Path) -> Params:
         data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CnnzooError(f"{path}: cannot be read ({error.strerror}); run in the root of the project") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise CnnzooError(f"{path}: not valid YAML: {error}") from error
+    except (YAMLError, ValueError) as error:  # ValueError: text that is not UTF-8, dates that do not exist
+        raise CnnzooError(f"{path}{_yaml_fault(error)}") from error
     if not isinstance(data, dict):
         raise CnnzooError(f"{path}: expected sections such as `train:`, got {type(data).__name__}")
     return validate(data, str(path))
+
+
+def _yaml_fault(error: Exception) -> str:
+    """Return line and fault alone: what the library says around them is about Python, not about the file."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f", line {error.problem_mark.line + 1}: not valid YAML: {error.problem}"
+    return f": not valid YAML: {getattr(error, 'reason', None) or error}"
 
 
 def validate(data: dict[str, Any], origin: str) -> Params:
