@@ -199,6 +199,48 @@ def test_networks_that_left_the_collection_are_deleted(artifacts: Artifacts) -> 
 
 
 @pytest.mark.usefixtures("each_store")
+def test_a_network_is_recorded_from_the_shard_of_its_wanted_recipe(artifacts: Artifacts) -> None:
+    mixed, other = write_shards(artifacts, RECIPES)
+    train_all(artifacts, [mixed, other])
+    sync_zoo(artifacts, COLLECTION, [mixed, other], RECIPES, ROWS)
+    changed = [make_recipe(network, l2reg=0.5) for network in (1, 2)]
+    wanted = [RECIPES[0], *changed, *RECIPES[3:]]
+    again = make_shard(artifacts.checkpoints(COLLECTION), changed)  # `mixed` stays: network 0 is wanted as it was
+    train_all(artifacts, [again])
+    shards = [mixed, other, again]
+    sync_zoo(artifacts, COLLECTION, shards, wanted, ROWS)
+    record = record_of(artifacts)
+    assert {name: run["tags"]["cohort"] for name, run in record.items()} == {
+        f"tiny/{network:06d}": shard.name for network, shard in enumerate([mixed, again, again, other, other, other])
+    }
+    assert [record[f"tiny/{network:06d}"]["params"]["l2reg"] for network in (1, 2)] == ["0.5", "0.5"]
+    first = rows_of(artifacts, times=True)
+    sync_zoo(artifacts, COLLECTION, shards, wanted, ROWS)
+    assert rows_of(artifacts, times=True) == first
+
+
+@pytest.mark.usefixtures("each_store")
+def test_networks_that_are_no_longer_wanted_are_deleted_though_a_shard_holds_them(artifacts: Artifacts) -> None:
+    shards = write_shards(artifacts, RECIPES)
+    sync_zoo(artifacts, COLLECTION, shards, RECIPES, ROWS)
+    sync_zoo(artifacts, COLLECTION, shards, RECIPES[:4], {key: ROWS[key] for key in range(4)})
+    assert sorted(record_of(artifacts)) == [f"tiny/{network:06d}" for network in range(4)]
+    deleted = runs_of(artifacts, view=ViewType.DELETED_ONLY)
+    assert sorted(run.info.run_name for run in deleted) == ["tiny/000004", "tiny/000005"]
+    sync_zoo(artifacts, COLLECTION, shards, RECIPES, ROWS)
+    assert len(record_of(artifacts)) == 6
+
+
+def test_of_two_equal_networks_the_shard_first_by_name_is_on_record(artifacts: Artifacts) -> None:
+    folder = artifacts.checkpoints(COLLECTION)
+    shards = [make_shard(folder, RECIPES[:2]), make_shard(folder, RECIPES[1:3])]
+    first = min(shard.name for shard in shards)
+    for order in (shards, shards[::-1]):
+        sync_zoo(artifacts, COLLECTION, order, RECIPES[:3])
+        assert record_of(artifacts)["tiny/000001"]["tags"]["cohort"] == first
+
+
+@pytest.mark.usefixtures("each_store")
 def test_what_was_never_finished_is_killed_and_can_be_resumed(artifacts: Artifacts) -> None:
     done, broken = (make_shard(artifacts.checkpoints(COLLECTION), RECIPES[a:b]) for a, b in ((0, 3), (3, 6)))
     with ZooTracker(artifacts, COLLECTION) as tracker:

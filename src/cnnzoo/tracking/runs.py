@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnzoo.artifacts import Artifacts
+from cnnzoo.collection.format import modeldir
 from cnnzoo.recipes import Recipe
 from cnnzoo.training.shards import METRICS, NEVER, Shard
 
@@ -56,11 +57,6 @@ class RunRecord:
         return hashlib.sha256(f"{collection}/{self.cohort}".encode()).hexdigest()[:24] + f"{int(network):08x}"
 
 
-def run_name(collection: str, network: int) -> str:
-    """Return the name of a network's run: its published `modeldir`."""
-    return f"{collection}/{network:06d}"
-
-
 def now_ms() -> int:
     """Return the time as MLflow keeps it."""
     return time.time_ns() // 1_000_000
@@ -81,7 +77,7 @@ class CohortStart:
         """Return the runs of its networks, without metrics."""
         return [
             RunRecord(
-                name=run_name(self.collection, recipe.network),
+                name=modeldir(self.collection, recipe.network),
                 cohort=self.cohort,
                 time_ms=self.time_ms,
                 params=_params(recipe),
@@ -95,7 +91,7 @@ class CohortStart:
         columns = [[float(value) for value in metrics[name]] for name in METRICS]
         return [
             RunRecord(
-                name=run_name(self.collection, recipe.network),
+                name=modeldir(self.collection, recipe.network),
                 cohort=self.cohort,
                 time_ms=time_ms,
                 metrics=tuple((name, epoch, value) for name, value in zip(METRICS, values, strict=True)),
@@ -119,7 +115,7 @@ def finished(
     values = {name: array.tolist() for name, array in shard.metrics.items()}
     return [
         RunRecord(
-            name=run_name(shard.origin.collection, recipe.network),
+            name=modeldir(shard.origin.collection, recipe.network),
             cohort=shard.name,
             time_ms=time_ms,
             params=_params(recipe),
@@ -149,7 +145,7 @@ def _finished_tags(
 
 
 def _tags(collection: str, recipe: Recipe, cohort: str, engine: str) -> dict[str, str | None]:
-    return {"network": run_name(collection, recipe.network), "cohort": cohort, "engine": engine}
+    return {"network": modeldir(collection, recipe.network), "cohort": cohort, "engine": engine}
 
 
 def _params(recipe: Recipe) -> dict[str, str]:

@@ -5,16 +5,17 @@ Light: importing this module does not import mlflow.
 
 import logging
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnzoo.artifacts import Artifacts
+from cnnzoo.collection.format import modeldir
 from cnnzoo.recipes import Recipe
 from cnnzoo.tracking.location import spool_folder, tracking_uri
-from cnnzoo.tracking.runs import RESUMABLE, RUNNING, CohortStart, Operation, finished, now_ms, run_name
+from cnnzoo.tracking.runs import RESUMABLE, RUNNING, CohortStart, Operation, finished, now_ms
 from cnnzoo.tracking.spool import Spool
 from cnnzoo.tracking.store import Store, apply, open_zoo, reason
 from cnnzoo.tracking.writer import Writer
@@ -83,18 +84,22 @@ def sync_zoo(
     """Make the record of a collection complete and exact: one run per network, with what its shard holds.
 
     Missing runs are inserted, unfinished and altered ones completed, runs of networks that left the collection or were
-    trained anew marked as deleted. `first_rows` gives the first row in the matrix of each network that is in it.
-    Nothing may train in this collection meanwhile. Returns whether it was done: a store that cannot be reached is no
-    more than a warning, call it again later.
+    trained anew marked as deleted, even where a shard still holds them. `first_rows` gives the first row in the matrix
+    of each network that is in it. Nothing may train in this collection meanwhile. Returns whether it was done: a store
+    that cannot be reached is no more than a warning, call it again later.
     """
     spool = Spool(spool_folder(artifacts, collection))
+    serving = _serving(shards, recipes)
+    trained = {(modeldir(collection, network), cohort) for network, cohort in serving.items()}
+    awaited = {modeldir(collection, recipe.network) for recipe in recipes if recipe.network not in serving}
     try:
         store = open_zoo(artifacts, collection)
         try:
             _replay(store, spool)
             for shard in shards:
-                store.put(finished(artifacts, shard, first_rows))
-            _retire(store, collection, shards, recipes)
+                records = finished(artifacts, shard, first_rows)
+                store.put([record for record in records if record.identity in trained])
+            _retire(store, trained, awaited)
             store.optimize()
         finally:
             store.close()
@@ -118,10 +123,25 @@ def _replay(store: Store, spool: Spool) -> None:
         log.warning("%s: could not be replayed (%s); the record is made from the shards", spool.folder, error)
 
 
-def _retire(store: Store, collection: str, shards: Sequence[Shard], recipes: Sequence[Recipe]) -> None:
-    """Mark the runs that no shard stands behind: killed if the network is yet to be trained, else deleted."""
-    trained = {(run_name(collection, recipe.network), shard.name) for shard in shards for recipe in shard.recipes}
-    awaited = {run_name(collection, recipe.network) for recipe in recipes} - {name for name, _ in trained}
+def _serving(shards: Sequence[Shard], recipes: Sequence[Recipe]) -> dict[int, str]:
+    """Return the cohort that serves each wanted network, by network id; networks yet to be trained have none.
+
+    A shard may hold networks that are not wanted, or no longer with that recipe. Of two equal ones the shard first by
+    name serves, as in `collection.assemble`.
+    """
+    wanted = frozenset(recipes)
+    cohorts: dict[int, str] = {}
+    for shard in sorted(shards, key=lambda shard: shard.name):
+        for recipe in wanted.intersection(shard.recipes):
+            cohorts.setdefault(recipe.network, shard.name)
+    return cohorts
+
+
+def _retire(store: Store, trained: Set[tuple[str, str]], awaited: Set[str]) -> None:
+    """Mark the runs that no shard stands behind: killed if the network is yet to be trained, else deleted.
+
+    `trained` are the identities of the runs that stay, `awaited` the names of the networks yet to be trained.
+    """
     others = [run for run in store.active() if run.identity not in trained]
     resumable = [run for run in others if run.name in awaited and run.status in RESUMABLE]
     store.interrupt([run.run_id for run in resumable if run.status == RUNNING])
