@@ -14,8 +14,9 @@ LAYERS = [
     {"collection"},
     {"training"},
     {"network", "recipes", "images"},
-    {"layout"},
     {"artifacts", "atomic", "config", "seeds"},
+    {"feature_names"},
+    {"hyperparameters", "layout"},
     {"errors"},
 ]
 """Highest first. A module may import its own layer and those below."""

@@ -110,6 +110,8 @@ FAULTS = [
     ("recipes.activation", {"choice": ["gelu"]}, ["`recipes.activation.choice.0`", "'relu'", "'gelu'"]),
     ("features.sets", [], ["`features.sets`: must name at least one value"]),
     ("features.sets", ["hyper", "hyper"], ["`features.sets`: names a value twice", "hyper"]),
+    ("features.sets", ["weigths"], ["`features.sets`: unknown feature set `weigths`", "did you mean `weights`"]),
+    ("features.sets", ["weights.4"], ["`features.sets`: feature set `weights.4`", "there is no layer 4"]),
     ("images.mirrors", "folder", ["`images.mirrors`", "list", "'folder'"]),
 ]
 

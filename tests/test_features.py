@@ -13,8 +13,8 @@ from cnnzoo import features
 from cnnzoo.collection import Collection, assemble
 from cnnzoo.errors import CnnzooError
 from cnnzoo.features import statistics
+from cnnzoo.hyperparameters import SAMPLED
 from cnnzoo.layout import Architecture, layout_of
-from cnnzoo.recipes import SAMPLED
 
 LAYOUT = layout_of(Architecture())
 ALL_LAYERS = "wstats-layers:0,1,2,3-qts:0,25,50,75,100"

@@ -9,7 +9,8 @@ from scipy import stats
 from cnnzoo import recipes
 from cnnzoo.config import Choice, Range, load
 from cnnzoo.errors import CnnzooError
-from cnnzoo.recipes import CHOSEN, COLUMNS, RANGED, SAMPLED, Recipe, checkpoint_epochs, draw, quantile
+from cnnzoo.hyperparameters import CHOSEN, RANGED, SAMPLED
+from cnnzoo.recipes import COLUMNS, Recipe, checkpoint_epochs, draw, quantile
 from imports import ROOT
 
 PARAMS = load(ROOT / "params.yaml")

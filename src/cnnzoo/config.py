@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cnnzoo.errors import CnnzooError
+from cnnzoo.feature_names import columns_of, parse
+from cnnzoo.layout import Architecture, layout_of
 
 Activation = Literal["relu", "tanh"]
 Optimizer = Literal["sgd", "adam", "rmsprop"]
@@ -190,6 +192,18 @@ class Params(Section):
                 raise ValueError(
                     f"`populations.{name}.dataset` is {population.dataset}, but `datasets` lists only {self.datasets}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _networks_have_the_layers_of_the_feature_sets(self) -> "Params":
+        for population in self.populations.values():
+            layout = layout_of(Architecture(num_units=population.num_units, num_layers=population.num_layers))
+            for name in self.features.sets:
+                try:
+                    for part in parse(name):
+                        columns_of(part, layout)
+                except CnnzooError as error:
+                    raise ValueError(f"`features.sets`: {error}") from error
         return self
 
     def population(self, collection: str) -> Population:

@@ -16,13 +16,10 @@ from cnnzoo import seeds
 from cnnzoo.atomic import write_text
 from cnnzoo.config import Activation, Choice, Initializer, Optimizer, Params, Range
 from cnnzoo.errors import CnnzooError
+from cnnzoo.hyperparameters import SAMPLED
 from cnnzoo.layout import Architecture, Layout, layout_of
 
-RANGED = ("learning_rate", "l2reg", "init_std", "dropout")
-CHOSEN = ("train_fraction", "activation", "optimizer", "w_init")
 WORDS = {"activation": get_args(Activation), "optimizer": get_args(Optimizer), "w_init": get_args(Initializer)}
-SAMPLED = RANGED + CHOSEN
-"""The hyperparameters that differ between the networks of a collection."""
 
 
 @dataclass(frozen=True)

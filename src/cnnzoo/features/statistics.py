@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.features.names import Norms, Span, Statistics
+from cnnzoo.feature_names import Norms, Span, Statistics
 from cnnzoo.layout import Layout
 
 Computed = Statistics | Norms

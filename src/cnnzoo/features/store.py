@@ -21,7 +21,7 @@ from cnnzoo.artifacts import slug
 from cnnzoo.atomic import atomic_file, atomic_folder
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
-from cnnzoo.features.names import Hyper, Part, Weights, parse
+from cnnzoo.feature_names import Hyper, Part, Weights, columns_of, parse
 from cnnzoo.features.statistics import compute
 
 CATEGORIES: dict[str, tuple[str, ...]] = {
@@ -61,7 +61,7 @@ def read_features(collection: Collection, folder: Path, name: str, rows: NDArray
 
 def feature_columns(part: Part, collection: Collection) -> list[str]:
     """Return the names of a part's features; raises `CnnzooError` for a layer that the networks do not have."""
-    return part.columns() if isinstance(part, Hyper) else part.columns(collection.layout)
+    return columns_of(part, collection.layout)
 
 
 def hyperparameters(metrics: pd.DataFrame, part: Hyper) -> pd.DataFrame:

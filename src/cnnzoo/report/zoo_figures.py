@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnzoo import drawing
 from cnnzoo.drawing import Picture
-from cnnzoo.recipes import RANGED, SAMPLED
+from cnnzoo.hyperparameters import RANGED, SAMPLED
 from cnnzoo.report import tables
 from cnnzoo.report.results import CollectionResults
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnzoo.recipes import SAMPLED
+from cnnzoo.hyperparameters import SAMPLED
 from cnnzoo.training.shards import METRICS
 
 ZOO = "zoo/"

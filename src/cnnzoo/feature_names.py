@@ -20,8 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cnnzoo.errors import CnnzooError
+from cnnzoo.hyperparameters import SAMPLED
 from cnnzoo.layout import Layout, Variable
-from cnnzoo.recipes import SAMPLED
 
 PUBLISHED = (
     "weights",
@@ -76,7 +76,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Hyper:
-    """Sampled hyperparameters, by the names of `recipes.SAMPLED`."""
+    """Sampled hyperparameters, by the names of `hyperparameters.SAMPLED`."""
 
     name: str
     hyperparameters: tuple[str, ...]
@@ -206,6 +206,11 @@ _RULES: tuple[tuple[str, Callable[..., Part | None]], ...] = (
     (rf"wstats-layers:{_LAYERS}-qts:{_NUMBERS}", _build_statistics),
     (rf"wnorm-layers:{_LAYERS}-l([12])", _build_norms),
 )
+
+
+def columns_of(part: Part, layout: Layout) -> list[str]:
+    """Return the names of a part's features; raises `CnnzooError` for a layer that networks of `layout` lack."""
+    return part.columns() if isinstance(part, Hyper) else part.columns(layout)
 
 
 def _variables(layout: Layout, layers: tuple[int, ...], name: str) -> list[Span]:
