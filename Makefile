@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: repro test lint types format bench ui check clean help
+.PHONY: repro test lint types format bench sanitize ui clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ types: $(VENV)/installed ## Check types
 
 bench: $(VENV)/installed ## Measure: training, assembly, features, tracking
 	for script in benchmarks/[a-z]*.py; do python $$script || exit 1; done
+
+sanitize: $(VENV)/installed ## Test the kernel under AddressSanitizer and UBSan, and built for other instruction sets
+	python tests/training/native_builds.py
 
 ui: $(VENV)/installed ## Open MLflow on the tracked runs
 	cnnzoo ui
