@@ -112,7 +112,7 @@ def test_names_that_leave_the_folder_write_nothing_and_are_not_read(
     (work / "cifar-10-batches-bin").mkdir()
     (work / first[0]).write_bytes(first[1])
     with pytest.raises(CnnzooError, match=r"has no file cifar-10-batches-bin/data_batch_1.bin$"):
-        parsers.cifar10_archive([write_tar(tmp_path / "d.tar.gz", [(f"../work/{first[0]}", first[1]), *others])])
+        parsers.cifar10_archive([write_tar(tmp_path / "d.tar.gz", [(f"../up/{first[0]}", first[1]), *others])])
 
 
 def test_a_link_in_place_of_a_batch_is_not_followed(tmp_path: Path) -> None:
