@@ -30,6 +30,7 @@ def make_params(engine: str, networks: int = 6, **runtime: float) -> Params:
         "recipes": recipes,
         "train": PARAMS["train"] | {"engine": engine},
         "runtime": PARAMS["runtime"] | {"threads": 1, "device": "cpu"} | runtime,
+        "features": {"sets": ["hyper"]},  # the default set names a layer that these networks lack
     }
     return validate(PARAMS | changes, "test")
 
