@@ -1,3 +1,6 @@
+import os
+import shutil
+import subprocess
 import sys
 import warnings
 
@@ -32,6 +35,22 @@ def without_gpu(monkeypatch):
 @pytest.fixture
 def without_kernel(monkeypatch):
     monkeypatch.setitem(sys.modules, native.EXTENSION, None)
+
+
+def compiles_cpp(folder):
+    """Tell whether this machine has a C++ compiler that works."""
+    source = folder / "works.cpp"
+    source.write_text("#include <vector>\nint main() { return static_cast<int>(std::vector<int>().size()); }\n")
+    compilers = [os.environ.get("CXX"), "c++", "g++", "clang++"]
+    compiler = next((found for name in compilers if name and (found := shutil.which(name))), None)
+    return (
+        compiler is not None and subprocess.run([compiler, source, "-o", folder / "works"], check=False).returncode == 0
+    )
+
+
+def test_kernel_is_there_wherever_a_compiler_is(tmp_path):
+    """An install that fell back to pure Python would skip every test of the kernel and pass without a word."""
+    assert native.unavailable_reason() is None or not compiles_cpp(tmp_path)
 
 
 @needs_kernel
