@@ -89,7 +89,7 @@ def test_transfer_scores_each_model_on_each_held_out_half(project, tables):
 def test_a_collection_without_a_models_features_has_no_row_for_it(project, tmp_path):
     """`shallow` has no layer 3, and its layer 0 has the same shape: only weights.0 and hyper transfer."""
     artifacts, params = project
-    broken = params.model_copy(update={"populations": make_params(SIZES, SETS).populations})
+    broken = params.model_copy(update={"collections": list(SIZES)})
     with pytest.raises(CnnzooError, match=r"shallow.*predictions.csv: not there; make it with `dvc repro search`"):
         evaluate(artifacts, broken)
     shallow_sets = make_params(SIZES, ["weights.0", "hyper"], trials=1, predictors=["linear"])
@@ -106,7 +106,7 @@ def test_a_collection_without_a_models_features_has_no_row_for_it(project, tmp_p
 
 def test_one_collection_has_in_domain_rows_only(project, tmp_path):
     artifacts, params = project
-    alone = params.model_copy(update={"populations": {"first": params.populations["first"]}})
+    alone = params.model_copy(update={"collections": ["first"]})
     elsewhere = type("Elsewhere", (Artifacts,), {"evaluation": tmp_path / "evaluation"})(artifacts.root)
     evaluate(elsewhere, alone)
     table = pd.read_csv(tmp_path / "evaluation" / "transfer.csv")

@@ -59,6 +59,7 @@ def make_params(collections: dict[str, int], sets: list[str], **search: object) 
     return params.model_copy(
         update={
             "populations": populations,
+            "collections": list(populations),
             "features": config.Features(sets=sets),
             "search": params.search.model_copy(update=budget),
             "evaluate": config.Evaluate(bootstrap=50, confidence=0.9),

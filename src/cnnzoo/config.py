@@ -22,7 +22,7 @@ Optimizer = Literal["sgd", "adam", "rmsprop"]
 Initializer = Literal["he_normal", "glorot_normal", "orthogonal", "RandomNormal", "TruncatedNormal"]
 Dataset = Literal["mnist5k", "mnist", "fashion_mnist", "cifar10", "svhn_cropped"]
 EngineName = Literal["auto", "native", "batched", "reference"]
-PredictorName = Literal["linear", "catboost", "dnn"]
+PredictorName = Literal["linear", "catboost", "dnn", "nfn", "stack"]
 CollectionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -56,6 +56,26 @@ class Population(Section):
     minibatch: Annotated[int, Field(ge=1, le=65_536)]
     num_units: Annotated[int, Field(ge=1, le=512)] = 16
     num_layers: Annotated[int, Field(ge=1, le=4)] = 3
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How long its networks train, if not as long as `recipes.epochs` says."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network family of its networks."""
+        return Architecture(num_units=self.num_units, num_layers=self.num_layers)
+
+
+class Imported(Section):
+    """A collection that others have made, put below data/zoo by `cnnzoo import-zoo`."""
+
+    dataset: Dataset
+    num_units: Annotated[int, Field(ge=1, le=512)] = 16
+    num_layers: Annotated[int, Field(ge=1, le=4)] = 3
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network family of its networks."""
+        return Architecture(num_units=self.num_units, num_layers=self.num_layers)
 
 
 class Images(Section):
@@ -154,6 +174,13 @@ class Search(Section):
     max_epochs: PositiveInt
 
 
+class Forecast(Section):
+    """Final accuracies predicted from early checkpoints."""
+
+    predictor: PredictorName
+    features: str
+
+
 class Evaluate(Section):
     """Scores on the held-out half."""
 
@@ -175,18 +202,20 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     datasets: Distinct[Dataset]
     populations: dict[CollectionName, Population]
+    imported: dict[CollectionName, Imported]
+    collections: Distinct[CollectionName]
+    """Those of `populations` and `imported` that predictors learn from, in the order of the report."""
     images: Images
     recipes: Recipes
     train: Train
     features: Features
     search: Search
+    forecast: Forecast
     evaluate: Evaluate
     runtime: Runtime
 
     @model_validator(mode="after")
     def _populations_have_their_datasets(self) -> "Params":
-        if not self.populations:
-            raise ValueError("`populations` must define at least one collection")
         for name, population in self.populations.items():
             if population.dataset not in self.datasets:
                 raise ValueError(
@@ -195,16 +224,35 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _networks_have_the_layers_of_the_feature_sets(self) -> "Params":
-        for population in self.populations.values():
-            layout = layout_of(Architecture(num_units=population.num_units, num_layers=population.num_layers))
-            for name in self.features.sets:
-                try:
-                    for part in parse(name):
-                        columns_of(part, layout)
-                except CnnzooError as error:
-                    raise ValueError(f"`features.sets`: {error}") from error
+    def _collections_are_defined(self) -> "Params":
+        twice = sorted(self.populations.keys() & self.imported)
+        if twice:
+            raise ValueError(f"`{twice[0]}` stands in `populations` and in `imported`; a collection is one of the two")
+        known = [*self.populations, *self.imported]
+        for name in self.collections:
+            if name not in known:
+                raise ValueError(
+                    f"`collections` names `{name}`{_nearest(name, known)}. `populations` and `imported` define: "
+                    f"{', '.join(known) or 'nothing'}."
+                )
         return self
+
+    @model_validator(mode="after")
+    def _networks_have_the_layers_of_the_feature_sets(self) -> "Params":
+        named = [("features.sets", name) for name in self.features.sets]
+        for key, name in (*named, ("forecast.features", self.forecast.features)):
+            try:
+                for part in parse(name):
+                    for collection in self.collections:
+                        columns_of(part, layout_of(self.definition(collection).architecture))
+            except CnnzooError as error:
+                raise ValueError(f"`{key}`: {error}") from error
+        return self
+
+    def definition(self, collection: str) -> Population | Imported:
+        """Return what a collection is, made here or imported; raises `CnnzooError` for an unknown one."""
+        found = self.imported.get(collection)
+        return self.population(collection) if found is None else found
 
     def population(self, collection: str) -> Population:
         """Return the definition of a collection; raises `CnnzooError` that names the nearest known one."""

@@ -98,7 +98,7 @@ def _unreadable(path: Path, why: str | Exception) -> CnnzooError:
 
 def _searches(params: config.Params) -> Iterator[tuple[str, str, str]]:
     """Yield collection, predictor and feature set of every search."""
-    for collection in params.populations:
+    for collection in params.collections:
         for features in params.features.sets:
             for predictor in params.search.predictors:
                 yield collection, predictor, features
@@ -128,7 +128,7 @@ def _add_baseline(table: pd.DataFrame) -> pd.DataFrame:
 
 def _transfer(artifacts: Artifacts, params: config.Params) -> Iterator[Row]:
     """Score every model on the held-out half of every collection; its own from the stored predictions."""
-    zoos = {collection: Collection.open(artifacts.zoo(collection)) for collection in params.populations}
+    zoos = {collection: Collection.open(artifacts.zoo(collection)) for collection in params.collections}
     with threadpool_limits(1):
         for home, predictor, features in _searches(params):
             model = predictors.load(artifacts.predictor(home, predictor, features) / MODEL)

@@ -163,8 +163,7 @@ def what_if(
             values["populations"][name] = {"dataset": name, "networks": 30_000, "minibatch": 512}
             values["datasets"] = sorted({*values["datasets"], name})
     for name in collections:
-        if networks is not None and name in values["populations"]:
-            values["populations"][name]["networks"] = networks
-    if epochs is not None:
-        values["recipes"]["epochs"] = epochs
+        chosen = {"networks": networks, "epochs": epochs}
+        if name in values["populations"]:
+            values["populations"][name] |= {key: value for key, value in chosen.items() if value is not None}
     return validate(values, "the plan's options")

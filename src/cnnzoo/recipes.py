@@ -90,7 +90,7 @@ def _draw_one(params: Params, collection: str, network: int) -> Recipe:
         b_init="zeros",
         dataset=population.dataset,
         dnn_architecture="cnn",
-        epochs=ranges.epochs,
+        epochs=population.epochs or ranges.epochs,
         epochs_between_checkpoints=ranges.epochs_between_checkpoints,
         num_layers=population.num_layers,
         num_units=population.num_units,

@@ -52,6 +52,7 @@ def make_project(root: Path, collections: list[str]) -> tuple[Artifacts, object]
     artifacts = Artifacts(root)
     listed = "\n".join(f"  {name}: {{dataset: mnist5k, networks: {NETWORKS}, minibatch: 64}}" for name in collections)
     text = re.sub(r"populations:\n(  .*\n)+", f"populations:\n{listed}\n", (ROOT / "params.yaml").read_text())
+    text = re.sub(r"collections: .*", f"collections: [{', '.join(collections)}]", text)
     artifacts.params.write_text(text)
     scores = []
     for seed, name in enumerate(collections):

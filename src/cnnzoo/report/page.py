@@ -19,7 +19,7 @@ from cnnzoo.report.labels import features_label, kind_of, predictor_label
 from cnnzoo.report.results import CollectionResults
 
 MADE_WITH = ("cnnzoo", "torch", "pytorch-lightning", "catboost", "optuna", "scikit-learn", "numpy", "pandas")
-SHOWN_PARAMS = ("seed", "populations", "recipes", "train", "features", "search", "evaluate")
+SHOWN_PARAMS = ("seed", "populations", "imported", "recipes", "train", "features", "search", "forecast", "evaluate")
 """What determines results; the rest of params.yaml changes where data come from, or speed."""
 MOST_DIVERGED = 20
 MISSING = "–"

@@ -82,8 +82,8 @@ def read_results(artifacts: Artifacts, params: Params) -> Results:
     """Read what the report shows; raises `CnnzooError` that names a missing file and the stage that makes it."""
     scores = _read_table(artifacts.evaluation / SCORES, SCORES_COLUMNS, "evaluate")
     transfer = _read_table(artifacts.evaluation / TRANSFER, TRANSFER_COLUMNS, "evaluate")
-    found = tuple(_read_collection(artifacts, params, name, scores) for name in params.populations)
-    return Results(found, transfer[transfer["trained_on"].isin(params.populations)])
+    found = tuple(_read_collection(artifacts, params, name, scores) for name in params.collections)
+    return Results(found, transfer[transfer["trained_on"].isin(params.collections)])
 
 
 def _read_collection(artifacts: Artifacts, params: Params, name: str, scores: pd.DataFrame) -> CollectionResults:
@@ -104,7 +104,7 @@ def _read_collection(artifacts: Artifacts, params: Params, name: str, scores: pd
     diverged = folder / DIVERGED  # a published collection has no such file
     return CollectionResults(
         name=name,
-        dataset=params.populations[name].dataset,
+        dataset=params.definition(name).dataset,
         zoo=Collection.open(folder),
         diverged=_read_table(diverged, ("network", "diverged_epoch"), "assemble")
         if diverged.exists()

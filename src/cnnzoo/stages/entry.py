@@ -35,7 +35,7 @@ def run_stage(stage: Callable[[StageContext], None], target: str | None = None) 
         artifacts = Artifacts(Path())
         params = load(artifacts.params)
         if target == "collection":
-            params.population(arguments.target)  # raises for an unknown one
+            params.definition(arguments.target)  # raises for an unknown one
         stage(StageContext(artifacts, params, arguments.target if target else ""))
 
     sys.exit(explain_faults(work))

@@ -12,7 +12,8 @@ def features(context: StageContext) -> None:
     artifacts, collection = context.artifacts, context.target
     threads = context.params.runtime.threads or os.cpu_count() or 1
     zoo = Collection.open(artifacts.zoo(collection))
-    write_features(zoo, context.params.features.sets, artifacts.features(collection), threads)
+    sets = [*context.params.features.sets, context.params.forecast.features]
+    write_features(zoo, sets, artifacts.features(collection), threads)
 
 
 if __name__ == "__main__":
