@@ -26,9 +26,6 @@ constexpr int taps = 9;
 constexpr int padded_classes = 16;
 constexpr int block = 8;  // images that go through the network together
 
-// Accumulators that leave room for the operands of a multiply-add.
-constexpr int most_accumulators = registers == 32 ? 24 : 13;
-
 // The largest divisor of `block` up to a limit, at least 1.
 constexpr int divisor_of_block(int limit) {
     int divisor = block;
@@ -54,72 +51,82 @@ CNNZOO_INLINE void prefetch_share(const float* image, int row) {
 
 // --- forward -------------------------------------------------------------------------------------------------------
 
-// Pre-activations of columns [first, first + columns) of one row of the first layer. `image` starts at input row
-// 2 * row, `out` at the row's first position.
-template <int In, int first, int columns>
-CNNZOO_INLINE void convolve_image_columns(const float* image, const float* weights, const float* bias, float* out) {
-    for (int g = 0; g < channels; g += lanes) {
-        Vec sums[columns];
-        unroll<columns>([&](auto c) CNNZOO_LAMBDA { sums[c] = load(bias + g); });
-        unroll<taps>([&](auto tap) CNNZOO_LAMBDA {
-            const Vec w = load(weights + tap * channels + g);
-            const float* x = image + tap / 3 * In + tap % 3 + 2 * first;
-            unroll<columns>([&](auto c) CNNZOO_LAMBDA { sums[c] += w * x[2 * c]; });
-        });
-        unroll<columns>([&](auto c) CNNZOO_LAMBDA { store(out + (first + c) * channels + g, sums[c]); });
-    }
-}
-
+// Pre-activations of one row of the first layer. `image` starts at input row 2 * row, `out` at the row's first position.
 template <int In>
 CNNZOO_INLINE void convolve_image_row(const float* image, const float* weights, const float* bias, float* out) {
-    constexpr int out_side = next_side(In);
-    constexpr int columns = registers == 32 ? out_side : (out_side + 1) / 2;
-    convolve_image_columns<In, 0, columns>(image, weights, bias, out);
-    if constexpr (columns < out_side) {
-        convolve_image_columns<In, columns, out_side - columns>(image, weights, bias, out);
-    }
+    in_chunks<next_side(In), most_positions>([&](auto first, auto columns) CNNZOO_LAMBDA {
+        for (int g = 0; g < channels; g += tile_channels) {
+            Vec sums[columns][vectors];
+            unroll<columns * vectors>([&](auto n) CNNZOO_LAMBDA {
+                sums[n / vectors][n % vectors] = load(bias + g + n % vectors * lanes);
+            });
+            unroll<taps>([&](auto tap) CNNZOO_LAMBDA {
+                Vec w[vectors];
+                unroll<vectors>([&](auto v) CNNZOO_LAMBDA { w[v] = load(weights + tap * channels + g + v * lanes); });
+                const float* x = image + tap / 3 * In + tap % 3 + 2 * first;
+                unroll<columns>([&](auto c) CNNZOO_LAMBDA {
+                    const Vec value = splat(x[2 * c]);
+                    unroll<vectors>([&](auto v) CNNZOO_LAMBDA { sums[c][v] += w[v] * value; });
+                });
+            });
+            unroll<columns * vectors>([&](auto n) CNNZOO_LAMBDA {
+                store(out + (first + n / vectors) * channels + g + n % vectors * lanes, sums[n / vectors][n % vectors]);
+            });
+        }
+    });
 }
 
-// Pre-activations of `rows` rows of `images` images; `in` and `out` start at the first row of the first image.
-template <int In, int images, int rows>
-__attribute__((noinline)) void convolve_rows(const float* in, const float* weights, const float* bias, float* out) {
+// Pre-activations of `rows` rows of `images` images, `columns` columns each; `in` and `out` start at the first position
+// of the first image.
+template <int In, int images, int rows, int columns>
+__attribute__((noinline)) void convolve_tile(const float* in, const float* weights, const float* bias, float* out) {
     constexpr int out_side = next_side(In);
-    constexpr int positions = rows * out_side;
-    constexpr int count = images * positions;
-    for (int g = 0; g < channels; g += lanes) {
-        Vec sums[count];
-        unroll<count>([&](auto n) CNNZOO_LAMBDA { sums[n] = load(bias + g); });
+    constexpr int positions = rows * columns, count = images * positions;
+    // Offsets of position n of the tile in the input and the output maps.
+    constexpr auto from = [](int n) {
+        const int y = n % positions / columns, x = n % columns;
+        return n / positions * map_size(In) + (y * In + x) * 2 * channels;
+    };
+    constexpr auto to = [](int n) {
+        const int y = n % positions / columns, x = n % columns;
+        return n / positions * map_size(out_side) + (y * out_side + x) * channels;
+    };
+    for (int g = 0; g < channels; g += tile_channels) {
+        Vec sums[count][vectors];
+        unroll<count * vectors>([&](auto n) CNNZOO_LAMBDA {
+            sums[n / vectors][n % vectors] = load(bias + g + n % vectors * lanes);
+        });
         const float* w = weights + g;
         for (int tap = 0; tap < taps; ++tap) {
             const float* x = in + (tap / 3 * In + tap % 3) * channels;
 #pragma GCC unroll 4
             for (int c = 0; c < channels; ++c, ++x, w += channels) {
-                const Vec row = load(w);
+                Vec row[vectors];
+                unroll<vectors>([&](auto v) CNNZOO_LAMBDA { row[v] = load(w + v * lanes); });
                 unroll<count>([&](auto n) CNNZOO_LAMBDA {
-                    constexpr int image = n / positions, position = n % positions;
-                    constexpr int y = position / out_side * 2, x_offset = position % out_side * 2;
-                    sums[n] += row * x[image * map_size(In) + (y * In + x_offset) * channels];
+                    const Vec value = splat(x[from(n)]);
+                    unroll<vectors>([&](auto v) CNNZOO_LAMBDA { sums[n][v] += row[v] * value; });
                 });
             }
         }
-        unroll<count>([&](auto n) CNNZOO_LAMBDA {
-            store(out + n / positions * map_size(out_side) + n % positions * channels + g, sums[n]);
+        unroll<count * vectors>([&](auto n) CNNZOO_LAMBDA {
+            store(out + to(n / vectors) + g + n % vectors * lanes, sums[n / vectors][n % vectors]);
         });
     }
 }
 
-// Pre-activations of whole feature maps of `images` images, in groups of rows that fill the registers.
+// Pre-activations of whole feature maps of `images` images, in tiles that fill the registers.
 template <int In, int images>
 CNNZOO_INLINE void convolve_maps(const float* in, const float* weights, const float* bias, float* out) {
     constexpr int out_side = next_side(In);
-    constexpr int most_rows = std::max(1, most_accumulators / (images * out_side));
-    constexpr int passes = (out_side + most_rows - 1) / most_rows;
-    constexpr int rows = (out_side + passes - 1) / passes, last = out_side - (passes - 1) * rows;
-    for (int row = 0; row < out_side - last; row += rows) {
-        convolve_rows<In, images, rows>(in + 2 * row * In * channels, weights, bias, out + row * out_side * channels);
-    }
-    constexpr int row = out_side - last;
-    convolve_rows<In, images, last>(in + 2 * row * In * channels, weights, bias, out + row * out_side * channels);
+    constexpr int most_columns = std::max(1, most_positions / images);
+    constexpr int most_rows = std::max(1, most_columns / out_side);
+    in_chunks<out_side, most_rows>([&](auto row, auto rows) CNNZOO_LAMBDA {
+        in_chunks<out_side, most_columns>([&](auto column, auto columns) CNNZOO_LAMBDA {
+            convolve_tile<In, images, rows, columns>(in + (row * In + column) * 2 * channels, weights, bias,
+                                                     out + (row * out_side + column) * channels);
+        });
+    });
 }
 
 // The words of one layer's dropout mask in one image, as mix() wants them.
@@ -170,29 +177,34 @@ CNNZOO_INLINE Vec gradient_before(Vec after, Vec gradient) {
 template <int In>
 __attribute__((noinline)) void add_kernel_gradient(const float* in, const float* deltas, int images, float* gradient) {
     constexpr int out_side = next_side(In);
-    constexpr int inputs = registers == 32 ? channels : channels / 2;  // input channels at a time
+    constexpr int most_inputs = std::min(channels, most_positions);  // input channels at a time
     for (int tap = 0; tap < taps; ++tap) {
-        for (int g = 0; g < channels; g += lanes) {
-            for (int first = 0; first < channels; first += inputs) {
-                Vec sums[inputs];
-                unroll<inputs>([&](auto c) CNNZOO_LAMBDA { sums[c] = Vec{}; });
+        in_chunks<channels, most_inputs>([&](auto first, auto inputs) CNNZOO_LAMBDA {
+            for (int g = 0; g < channels; g += tile_channels) {
+                Vec sums[inputs][vectors];
+                unroll<inputs * vectors>([&](auto n) CNNZOO_LAMBDA { sums[n / vectors][n % vectors] = Vec{}; });
                 for (int image = 0; image < images; ++image) {
                     const float* delta = deltas + image * map_size(out_side) + g;
-                    const float* corner = in + image * map_size(In) + (tap / 3 * In + tap % 3) * channels + first;
                     for (int row = 0; row < out_side; ++row) {
-                        const float* x = corner + 2 * row * In * channels;
+                        const float* x =
+                            in + image * map_size(In) + ((2 * row + tap / 3) * In + tap % 3) * channels + first;
                         for (int column = 0; column < out_side; ++column, delta += channels, x += 2 * channels) {
-                            const Vec d = load(delta);
-                            unroll<inputs>([&](auto c) CNNZOO_LAMBDA { sums[c] += d * x[c]; });
+                            Vec d[vectors];
+                            unroll<vectors>([&](auto v) CNNZOO_LAMBDA { d[v] = load(delta + v * lanes); });
+                            unroll<inputs>([&](auto c) CNNZOO_LAMBDA {
+                                const Vec value = splat(x[c]);
+                                unroll<vectors>([&](auto v) CNNZOO_LAMBDA { sums[c][v] += d[v] * value; });
+                            });
                         }
                     }
                 }
                 float* to = gradient + (tap * channels + first) * channels + g;
-                unroll<inputs>([&](auto c) CNNZOO_LAMBDA {
-                    store(to + c * channels, load(to + c * channels) + sums[c]);
+                unroll<inputs * vectors>([&](auto n) CNNZOO_LAMBDA {
+                    float* at = to + n / vectors * channels + n % vectors * lanes;
+                    store(at, load(at) + sums[n / vectors][n % vectors]);
                 });
             }
-        }
+        });
     }
 }
 
@@ -200,24 +212,43 @@ __attribute__((noinline)) void add_kernel_gradient(const float* in, const float*
 template <int In>
 __attribute__((noinline)) void add_image_gradient(const float* image, const float* deltas, float* kernel, float* bias) {
     constexpr int out_side = next_side(In);
-    for (int g = 0; g < channels; g += lanes) {
-        Vec sums[taps], sum = load(bias + g);
-        unroll<taps>([&](auto tap) CNNZOO_LAMBDA { sums[tap] = load(kernel + tap * channels + g); });
-        const float* delta = deltas + g;
-        for (int row = 0; row < out_side; ++row) {
-            const float* x = image + 2 * row * In;
-            // Not unrolled: gcc would keep inputs that neighbours share in registers and spill the sums (86% of the
-            // peak instead of 99%).
+    in_chunks<taps, most_positions>([&](auto first, auto count) CNNZOO_LAMBDA {
+        constexpr bool last = first + count == taps;  // the smallest chunk: it has room for the bias
+        for (int g = 0; g < channels; g += tile_channels) {
+            Vec sums[count][vectors], total[vectors];
+            unroll<count * vectors>([&](auto n) CNNZOO_LAMBDA {
+                sums[n / vectors][n % vectors] =
+                    load(kernel + (first + n / vectors) * channels + g + n % vectors * lanes);
+            });
+            unroll<vectors>([&](auto v) CNNZOO_LAMBDA { total[v] = load(bias + g + v * lanes); });
+            const float* delta = deltas + g;
+            for (int row = 0; row < out_side; ++row) {
+                const float* x = image + 2 * row * In;
+                // Not unrolled: gcc would keep inputs that neighbours share in registers and spill the sums (86% of
+                // the peak instead of 99%).
 #pragma GCC unroll 1
-            for (int column = 0; column < out_side; ++column, delta += channels, x += 2) {
-                const Vec d = load(delta);
-                sum += d;
-                unroll<taps>([&](auto tap) CNNZOO_LAMBDA { sums[tap] += d * x[tap / 3 * In + tap % 3]; });
+                for (int column = 0; column < out_side; ++column, delta += channels, x += 2) {
+                    Vec d[vectors];
+                    unroll<vectors>([&](auto v) CNNZOO_LAMBDA {
+                        d[v] = load(delta + v * lanes);
+                        if constexpr (last) total[v] += d[v];
+                    });
+                    unroll<count>([&](auto n) CNNZOO_LAMBDA {
+                        constexpr int tap = first + n;
+                        const Vec value = splat(x[tap / 3 * In + tap % 3]);
+                        unroll<vectors>([&](auto v) CNNZOO_LAMBDA { sums[n][v] += d[v] * value; });
+                    });
+                }
+            }
+            unroll<count * vectors>([&](auto n) CNNZOO_LAMBDA {
+                store(kernel + (first + n / vectors) * channels + g + n % vectors * lanes,
+                      sums[n / vectors][n % vectors]);
+            });
+            if constexpr (last) {
+                unroll<vectors>([&](auto v) CNNZOO_LAMBDA { store(bias + g + v * lanes, total[v]); });
             }
         }
-        unroll<taps>([&](auto tap) CNNZOO_LAMBDA { store(kernel + tap * channels + g, sums[tap]); });
-        store(bias + g, sum);
-    }
+    });
 }
 
 // Adds the sum over positions to a bias's gradient.
@@ -264,12 +295,68 @@ CNNZOO_INLINE void input_gradient_row(const float* deltas, const float* transpos
     }
 }
 
+// The same with few registers: one column of the kernel at a time, which meets every second input column. Even columns
+// lie under the kernel's first and last column; their sums wait in `in_deltas` in between.
+template <Activation activation, int In>
+CNNZOO_INLINE void input_gradient_row_by_columns(const float* deltas, const float* transposed, int row, const float* in,
+                                                 float* in_deltas) {
+    constexpr int out_side = next_side(In);
+    const int top = row % 2 ? 1 : (row / 2 < out_side ? 0 : 2), bottom = row % 2 ? 1 : (row ? 2 : 0);
+    const int row_start = row * In * channels;
+    const auto finish = [&](int offset, Vec sum) CNNZOO_LAMBDA {
+        store(in_deltas + offset, gradient_before<activation>(load(in + offset), sum));
+    };
+    const auto add_column = [&](auto kx, auto fresh, auto last) CNNZOO_LAMBDA {
+        in_chunks<out_side, most_positions>([&](auto first, auto count) CNNZOO_LAMBDA {
+            for (int g = 0; g < channels; g += tile_channels) {
+                const int start = row_start + (2 * first + kx) * channels + g;
+                Vec sums[count][vectors];
+                unroll<count * vectors>([&](auto n) CNNZOO_LAMBDA {
+                    constexpr int offset = n / vectors * 2 * channels + n % vectors * lanes;
+                    sums[n / vectors][n % vectors] = fresh ? Vec{} : load(in_deltas + start + offset);
+                });
+                for (int ky = top; ky <= bottom; ky += 2) {
+                    const float* d = deltas + ((row - ky) / 2 * out_side + first) * channels;
+                    const float* w = transposed + (ky * 3 + kx) * channels * channels + g;
+#pragma GCC unroll 2
+                    for (int c = 0; c < channels; ++c, ++d, w += channels) {
+                        Vec weights[vectors];
+                        unroll<vectors>([&](auto v) CNNZOO_LAMBDA { weights[v] = load(w + v * lanes); });
+                        unroll<count>([&](auto n) CNNZOO_LAMBDA {
+                            const Vec delta = splat(d[n * channels]);
+                            unroll<vectors>([&](auto v) CNNZOO_LAMBDA { sums[n][v] += weights[v] * delta; });
+                        });
+                    }
+                }
+                unroll<count * vectors>([&](auto n) CNNZOO_LAMBDA {
+                    const int offset = start + n / vectors * 2 * channels + n % vectors * lanes;
+                    const Vec sum = sums[n / vectors][n % vectors];
+                    last ? finish(offset, sum) : store(in_deltas + offset, sum);
+                });
+            }
+        });
+    };
+    for (int g = 0; g < channels; g += lanes) store(in_deltas + row_start + 2 * out_side * channels + g, Vec{});
+    add_column(std::integral_constant<int, 0>{}, std::true_type{}, std::false_type{});
+    add_column(std::integral_constant<int, 2>{}, std::false_type{}, std::true_type{});
+    for (int g = 0; g < channels; g += lanes) finish(row_start + g, load(in_deltas + row_start + g));
+    add_column(std::integral_constant<int, 1>{}, std::true_type{}, std::true_type{});
+}
+
 // Gradient before activation of a convolution's input maps (whose unseen last row and column stay as they are: zero).
 template <Activation activation, int In, int images>
 __attribute__((noinline)) void input_gradient(const float* deltas, const float* transposed, const float* in,
                                               float* in_deltas) {
     for (int row = 0; row <= 2 * next_side(In); ++row) {
-        input_gradient_row<activation, In, images>(deltas, transposed, row, in, in_deltas);
+        if constexpr (registers == 32) {
+            input_gradient_row<activation, In, images>(deltas, transposed, row, in, in_deltas);
+        } else {
+            for (int image = 0; image < images; ++image) {
+                const int at = image * map_size(In);
+                input_gradient_row_by_columns<activation, In>(deltas + image * map_size(next_side(In)), transposed, row,
+                                                              in + at, in_deltas + at);
+            }
+        }
     }
 }
 
@@ -301,7 +388,7 @@ class FixedPasses final : public Passes {
     static constexpr std::uint32_t image_words = (pairs_1 + pairs_2 + pairs_3) * channels;
 
     // Images at a time in the third layer, whose maps are small.
-    static constexpr int forward_group = divisor_of_block(most_accumulators / positions_3);
+    static constexpr int forward_group = divisor_of_block(most_positions / positions_3);
     static constexpr int backward_group = divisor_of_block(most_accumulators / (2 * side_3 + 1));
 
     const int classes;

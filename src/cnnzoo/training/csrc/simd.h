@@ -1,8 +1,9 @@
 // Portable vectors of floats, in the compiler's own vector types (gcc, clang): the widest registers of the target.
 //
 // The fast network has 16 channels, so the channels of one position are `groups` vectors of `lanes` floats: one
-// AVX-512 register, two of AVX2, four of NEON or SSE. Kernels run over the groups one after the other and choose how
-// many accumulators they keep from the number of registers.
+// AVX-512 register, two of AVX2, four of NEON or SSE. Kernels work on tiles: some positions x `vectors` of the groups,
+// so that an input, once broadcast, serves several multiply-adds (AVX2 can load two values a cycle and multiply-add
+// two: a broadcast for each would take every load there is).
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,12 @@ constexpr int lanes = 4, registers = 16;
 #endif
 
 constexpr int channels = 16;
-constexpr int groups = channels / lanes;
+
+// Accumulators that leave room for the operands of a multiply-add; a tile is `vectors` of channels x some positions.
+constexpr int most_accumulators = registers == 32 ? 24 : 12;
+constexpr int vectors = lanes == 16 ? 1 : registers == 32 ? 4 : 2;
+constexpr int tile_channels = vectors * lanes;
+constexpr int most_positions = most_accumulators / vectors;
 
 typedef float Vec __attribute__((vector_size(lanes * 4)));
 typedef float UnalignedVec __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
@@ -54,6 +60,16 @@ CNNZOO_INLINE void unroll_indices(F&& f, std::integer_sequence<int, index...>) {
 template <int count, class F>
 CNNZOO_INLINE void unroll(F&& f) {
     unroll_indices(f, std::make_integer_sequence<int, count>{});
+}
+
+// Divides 0 ... total - 1 into chunks of nearly equal size, at most `most`; calls f(first, count) with constants.
+template <int total, int most, class F>
+CNNZOO_INLINE void in_chunks(F&& f) {
+    constexpr int passes = (total + most - 1) / most, size = (total + passes - 1) / passes;
+    unroll<passes>([&](auto pass) CNNZOO_LAMBDA {
+        constexpr int first = pass * size;
+        f(std::integral_constant<int, first>{}, std::integral_constant<int, (first + size < total ? size : total - first)>{});
+    });
 }
 
 // exp(x) for x <= 0, that of -87 below it; within 1.3 ulp; NaN stays NaN. Cody and Waite reduction, degree 6 (Cephes).

@@ -56,7 +56,7 @@ class NativeEngine:
     """
 
     name = "native"
-    numerics = "1"
+    numerics = "2"
 
     def __init__(self, cohort: Cohort, threads: int = 0) -> None:
         extension = _extension()
