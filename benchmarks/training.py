@@ -59,10 +59,7 @@ class Work:
     @property
     def flop(self) -> int:
         """Floating point operations of one image pass, forward and backward."""
-        one, *others = Architecture().feature_sizes(self.image_size)
-        first, rest = 9 * 16 * one**2, sum(9 * 16 * 16 * side**2 for side in others)
-        dense = 160
-        return 2 * (2 * first + 3 * rest + 3 * dense)
+        return 2 * Architecture().multiply_adds(self.image_size)
 
     def data(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Images (M, H, W, 1) and labels (M,): random, as speed does not depend on them."""

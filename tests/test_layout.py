@@ -77,3 +77,8 @@ def test_a_layout_of_another_family_has_no_architecture():
 def test_images_too_small_for_the_layers_are_refused():
     with pytest.raises(CnnzooError, match="8 x 8 pixels are too small for `num_layers=3`"):
         Architecture().feature_sizes(8)
+
+
+def test_multiply_adds_of_the_published_network():
+    """Counted by hand: 169 positions x 144, 36 x 2304 and 4 x 2304 and 160, of which the first has no input gradient."""
+    assert Architecture().multiply_adds(28) == 2 * 169 * 144 + 3 * (36 + 4) * 2304 + 3 * 160 == 325_632

@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from cnnzoo.config import load
 from cnnzoo.errors import CnnzooError
 from cnnzoo.layout import Architecture
-from cnnzoo.training.engines import Cohort, native
+from cnnzoo.training.engines import Cohort, choice, native
 from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.choice import CLASSES, choose
 from cnnzoo.training.engines.native import NativeEngine
@@ -108,3 +109,26 @@ def test_choice_makes_its_engine_and_knows_its_numerics(without_gpu, name, kind)
     assert type(engine) is kind is CLASSES[name]
     assert (engine.name, engine.numerics) == (name, choice.numerics)
     assert engine.weights().shape == (3, 4970)
+
+
+@pytest.mark.parametrize(("free", "expected"), [(80e9, 512), (10e9, 64), (1e8, 1), (0, 1)])
+def test_a_gpu_trains_as_many_networks_at_once_as_its_free_memory_holds(monkeypatch, free, expected):
+    """512 images x 38,272 floats are 78 MB a network; 0.8 * 80 GB hold 816 of them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), int(80e9)))
+    sizes = []
+    monkeypatch.setattr(choice, "BatchedEngine", lambda cohort, device, stack_size: sizes.append(stack_size))
+    ones = np.full(3, 0.5)
+    cohort = Cohort(Architecture(), 28, "sgd", "relu", ones, ones, ones, np.ones((3, 2), np.uint32))
+    choose("batched", runtime("cuda")).make(cohort, minibatch=512)
+    assert sizes == [expected]
+
+
+def test_the_peak_rate_is_that_of_all_threads(monkeypatch, without_gpu):
+    """A thread that multiplies and adds 325,632,000 times a second puts 1,000 published networks' images through."""
+    fake = types.SimpleNamespace(fma_peak=lambda seconds, threads: 2 * 325_632_000.0)
+    monkeypatch.setattr(native, "_extension", lambda: fake)
+    monkeypatch.setattr(native, "unavailable_reason", lambda: None)
+    for threads in (1, 3):
+        assert choose("native", runtime(threads=threads)).peak_rate(Architecture(), 28) == 1000 * threads
+    assert choose("batched", runtime()).peak_rate(Architecture(), 28) is None

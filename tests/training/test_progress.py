@@ -24,10 +24,10 @@ def clock(monkeypatch):
     return clock
 
 
-def make(networks=4, passes=4000, terminal=False):
+def make(networks=4, passes=4000, terminal=False, peak=None):
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=200)
-    return TrainingProgress("tiny", networks, passes, console), output
+    return TrainingProgress("tiny", networks, passes, peak, console), output
 
 
 def test_a_log_gets_a_line_every_ten_seconds_however_fast_training_is(clock):
@@ -50,6 +50,17 @@ def test_line_tells_networks_share_rate_and_time_left(clock):
     assert output.getvalue().splitlines() == [
         "train tiny: 1/4 networks, 25%, 100 images/s, 30 s left",
         "train tiny: 1 networks in 10 s, 100 images/s",
+    ]
+
+
+def test_the_share_of_the_peak_is_told_where_it_is_known(clock):
+    shown, output = make(peak=125.0)
+    with shown:
+        clock.now += 10
+        shown.advance(1000)
+    assert output.getvalue().splitlines() == [
+        "train tiny: 0/4 networks, 25%, 100 images/s (80% of the peak), 30 s left",
+        "train tiny: 0 networks in 10 s, 100 images/s (80% of the peak)",
     ]
 
 

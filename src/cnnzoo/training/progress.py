@@ -1,4 +1,4 @@
-"""Progress for people: networks done, images/s, time left.
+"""Progress for people: networks done, images/s, share of the machine's peak, time left.
 
 A live bar on a terminal; elsewhere a line every ten seconds, so that logs stay short.
 """
@@ -14,12 +14,19 @@ LINE_INTERVAL_S = 10.0
 
 
 class TrainingProgress:
-    """Counts image passes (images x networks) of one collection; a context manager."""
+    """Counts image passes (images x networks) of one collection; a context manager.
 
-    def __init__(self, collection: str, networks: int, passes: int, console: Console | None = None) -> None:
+    `peak`, if known, is the images/s at the peak of the machine's arithmetic. Time for evaluation counts as well, so
+    the share that is shown lies below that of training alone.
+    """
+
+    def __init__(
+        self, collection: str, networks: int, passes: int, peak: float | None = None, console: Console | None = None
+    ) -> None:
         self.collection = collection
         self.networks = networks
         self.passes = passes
+        self.peak = peak
         self.networks_done = 0
         self.passes_done = 0
         self._trained = 0
@@ -77,12 +84,16 @@ class TrainingProgress:
         share = self.passes_done / max(self.passes, 1)
         return (
             f"train {self.collection}: {self.networks_done}/{self.networks} networks, {share:.0%}, "
-            f"{self.rate:,.0f} images/s, {left}"
+            f"{self._speed()}, {left}"
         )
 
     def _summary(self) -> str:
         elapsed = duration(time.monotonic() - self._started)
-        return f"train {self.collection}: {self.networks_done} networks in {elapsed}, {self.rate:,.0f} images/s"
+        return f"train {self.collection}: {self.networks_done} networks in {elapsed}, {self._speed()}"
+
+    def _speed(self) -> str:
+        share = f" ({self.rate / self.peak:.0%} of the peak)" if self.peak and self._trained else ""
+        return f"{self.rate:,.0f} images/s{share}"
 
 
 def duration(seconds: float) -> str:

@@ -45,13 +45,18 @@ def _train_missing(job: Job, recipes: Sequence[Recipe]) -> list[Shard]:
     settings = job.params.train
     todo = plan(recipes, job.origin, folder, settings.cohort_size, any_engine=settings.engine == "auto")
     passes = sum(job.passes(cohort, cohort[0].epochs) for cohort in todo.missing)
-    with TrainingProgress(job.collection, sum(map(len, todo.missing)), passes) as progress:
+    with TrainingProgress(job.collection, sum(map(len, todo.missing)), passes, _peak(job, todo.missing)) as progress:
         for cohort in todo.missing:
             CohortRun(job, cohort).run(progress)
     # Only now: had a training failed, all that was made before would still be there.
     for path in (*(shard.path for shard in todo.stale), *unfinished.glob(f"*{SUFFIX}")):
         path.unlink()
     return read_shards(folder)
+
+
+def _peak(job: Job, cohorts: Sequence[Sequence[Recipe]]) -> float | None:
+    """Return the images/s at the machine's peak, if there is something to train and the engine knows."""
+    return job.engine.peak_rate(cohorts[0][0].architecture, job.images.image_size) if cohorts else None
 
 
 @contextmanager

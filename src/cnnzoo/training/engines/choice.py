@@ -7,14 +7,17 @@ import torch
 
 from cnnzoo.config import EngineName, Runtime
 from cnnzoo.errors import CnnzooError
+from cnnzoo.layout import Architecture
 from cnnzoo.training.engines import native
 from cnnzoo.training.engines.base import Cohort, Engine
-from cnnzoo.training.engines.batched import BatchedEngine
+from cnnzoo.training.engines.batched import BatchedEngine, network_bytes
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
 
 CPU_STACK_IMAGES = 512
 """Images (networks x minibatch) that the batched engine stacks on a CPU: measured, what stays in a 1 MiB L2 cache."""
+GPU_MEMORY_SHARE = 0.8
+"""Share of a GPU's free memory that a step may take; the rest is for images and fragmentation."""
 CLASSES: dict[str, type[Engine]] = {"native": NativeEngine, "batched": BatchedEngine, "reference": ReferenceEngine}
 
 
@@ -37,8 +40,24 @@ class EngineChoice:
             return NativeEngine(cohort, threads=self.threads)
         if self.name == "reference":
             return ReferenceEngine(cohort)
-        stack_size = max(1, CPU_STACK_IMAGES // minibatch) if self.device == "cpu" else None
-        return BatchedEngine(cohort, self.device, stack_size)
+        return BatchedEngine(cohort, self.device, self._stack_size(cohort, minibatch))
+
+    def peak_rate(self, architecture: Architecture, image_size: int) -> float | None:
+        """Return the images/s at the peak of all cores' multiply-add units; None for engines that measure none."""
+        return native.peak_rate(architecture, image_size, self.threads) if self.name == "native" else None
+
+    def _stack_size(self, cohort: Cohort, minibatch: int) -> int | None:
+        """Return how many networks are trained at once: what a CPU's cache holds, or a GPU's free memory.
+
+        On a GPU a power of two, so that a resumed run finds the same size though a little more or less is free.
+        """
+        if self.device == "cpu":
+            return max(1, CPU_STACK_IMAGES // minibatch)
+        if not self.device.startswith("cuda"):
+            return None
+        free, _ = torch.cuda.mem_get_info(self.device)
+        fitting = int(GPU_MEMORY_SHARE * free) // network_bytes(cohort.architecture, cohort.image_size, minibatch)
+        return 1 << max(0, fitting.bit_length() - 1)
 
 
 def choose(name: EngineName, runtime: Runtime) -> EngineChoice:

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from cnnzoo.errors import CnnzooError
 from cnnzoo.images import network_input
+from cnnzoo.layout import Architecture
 from cnnzoo.training.engines.base import Cohort, Scores
 
 EXTENSION = "cnnzoo.training._native"
+PEAK_S = 0.1
 
 
 def unavailable_reason() -> str | None:
@@ -46,6 +48,13 @@ def _extension() -> ModuleType:
 def usable_cores() -> int:
     """Return the number of CPU cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_rate(architecture: Architecture, image_size: int, threads: int = 0) -> float:
+    """Return the images/s of training that all threads' multiply-add units would allow: measured, takes PEAK_S."""
+    cores = threads or usable_cores()
+    flops: float = _extension().fma_peak(PEAK_S, cores)  # of one thread, by its CPU time
+    return cores * flops / (2 * architecture.multiply_adds(image_size))
 
 
 class NativeEngine:
