@@ -225,6 +225,25 @@ def test_writing_twice_gives_the_same_bytes(zoo, tmp_path):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
+@pytest.mark.parametrize("name", [*features.PUBLISHED, "hyper.optimizer+wstats-glob+weights.1+wnorm-layers:0,3-l1"])
+def test_a_set_described_from_rows_is_the_one_written_and_read(zoo, tmp_path, name):
+    features.write_features(zoo, [name], tmp_path / "features", threads=2)
+    rows = zoo.final()[[4, 1]]
+    read = features.read_features(zoo, tmp_path / "features", name, rows)
+    described = features.describe(name, np.array(zoo.weights[rows]), zoo.layout, zoo.metrics.iloc[rows])
+    pd.testing.assert_frame_equal(described.set_axis(read.index), read, rtol=1e-6)
+    assert described.index.equals(zoo.metrics.index[rows])
+
+
+def test_rows_that_do_not_fit_are_refused_before_they_are_described(zoo):
+    weights, metrics = np.array(zoo.weights[:2]), zoo.metrics.iloc[:2]
+    for wrong in (weights[:1], weights[:, 1:], weights.astype(np.float64)):
+        with pytest.raises(CnnzooError, match=r"`weights` must be float32 \(2, 4970\)"):
+            features.describe("wstats-glob", wrong, zoo.layout, metrics)
+    with pytest.raises(CnnzooError, match=r"no column `config.dropout`, which `hyper` needs"):
+        features.describe("hyper", weights, zoo.layout, metrics.drop(columns="config.dropout"))
+
+
 def test_an_unwritten_set_is_named_with_the_remedy(zoo, tmp_path):
     with pytest.raises(CnnzooError, match=r"add `wstats-glob` to `features.sets`"):
         features.read_features(zoo, tmp_path, "wstats-glob", zoo.final())

@@ -9,27 +9,18 @@ Shape letters: R rows of the collection, F features.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow
 from numpy.typing import NDArray
 
-from cnnzoo import config
 from cnnzoo.artifacts import slug
 from cnnzoo.atomic import atomic_file, atomic_folder
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_names import Hyper, Part, Weights, columns_of, parse
-from cnnzoo.features.statistics import compute
-
-CATEGORIES: dict[str, tuple[str, ...]] = {
-    "config.activation": get_args(config.Activation),
-    "config.optimizer": get_args(config.Optimizer),
-    "config.w_init": get_args(config.Initializer),
-}
-"""The hyperparameters that are words, with all their values: the same codes in every collection."""
+from cnnzoo.feature_names import Part, Weights, columns_of, parse
+from cnnzoo.features.tables import CATEGORIES, part_tables
 
 
 def write_features(collection: Collection, sets: Iterable[str], folder: Path, threads: int = 1) -> None:
@@ -38,15 +29,13 @@ def write_features(collection: Collection, sets: Iterable[str], folder: Path, th
     Raises `CnnzooError` for an unknown name or a layer that the networks do not have, before any work.
     """
     parts = {part.name: part for name in sets for part in parse(name)}
-    columns = {name: feature_columns(part, collection) for name, part in parts.items()}
-    hyper = [part for part in parts.values() if isinstance(part, Hyper)]
-    computed = [part for part in parts.values() if not isinstance(part, Hyper | Weights)]
-    tables = compute(collection.weights, collection.layout, computed, threads)
+    for part in parts.values():
+        feature_columns(part, collection)
+    written = {name: part for name, part in parts.items() if not isinstance(part, Weights)}
+    tables = part_tables(written.values(), collection.weights, collection.layout, collection.metrics, threads)
     with atomic_folder(folder) as new:
-        for chosen in hyper:
-            _write(new / _file(chosen), hyperparameters(collection.metrics, chosen))
-        for part, table in zip(computed, tables, strict=True):
-            _write(new / _file(part), pd.DataFrame(table, columns=columns[part.name]))
+        for name, table in tables.items():
+            _write(new / _file(written[name]), table)
 
 
 def read_features(collection: Collection, folder: Path, name: str, rows: NDArray[np.int64]) -> pd.DataFrame:
@@ -62,23 +51,6 @@ def read_features(collection: Collection, folder: Path, name: str, rows: NDArray
 def feature_columns(part: Part, collection: Collection) -> list[str]:
     """Return the names of a part's features; raises `CnnzooError` for a layer that the networks do not have."""
     return columns_of(part, collection.layout)
-
-
-def hyperparameters(metrics: pd.DataFrame, part: Hyper) -> pd.DataFrame:
-    """Return hyperparameters (R, F): numbers as float64, words as categories; raises `CnnzooError` for a new word."""
-    table: dict[str, Any] = {}
-    for column in part.columns():
-        values = metrics[column].to_numpy()
-        if column not in CATEGORIES:
-            table[column] = values.astype(np.float64)
-            continue
-        unknown = sorted(set(values) - set(CATEGORIES[column]))
-        if unknown:
-            raise CnnzooError(
-                f"metrics: `{column}` has {unknown[0]!r}, expected one of {', '.join(CATEGORIES[column])}"
-            )
-        table[column] = pd.Categorical(values, categories=CATEGORIES[column])
-    return pd.DataFrame(table)
 
 
 def _file(part: Part) -> str:
