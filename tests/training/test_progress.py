@@ -24,9 +24,9 @@ def clock(monkeypatch):
     return clock
 
 
-def make(networks=4, passes=4000, terminal=False, peak=None):
+def make(networks=4, passes=4000, terminal=False, peak=None, width=200):
     output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, width=200)
+    console = Console(file=output, force_terminal=terminal, width=width)
     return TrainingProgress("tiny", networks, passes, peak, console), output
 
 
@@ -62,6 +62,14 @@ def test_the_share_of_the_peak_is_told_where_it_is_known(clock):
         "train tiny: 0/4 networks, 25%, 100 images/s (80% of the peak), 30 s left",
         "train tiny: 0 networks in 10 s, 100 images/s (80% of the peak)",
     ]
+
+
+def test_a_log_line_is_one_line_however_narrow_the_terminal_is_taken_to_be(clock):
+    shown, output = make(peak=125.0, width=40)
+    with shown:
+        clock.now += 10
+        shown.advance(1000)
+    assert len(output.getvalue().splitlines()) == 2
 
 
 def test_resumed_work_counts_as_done_but_not_as_speed(clock):

@@ -48,7 +48,7 @@ class TrainingProgress:
         if self._bar:
             self._bar.stop()
         if kind is None:
-            self._console.print(self._summary(), highlight=False)
+            self._console.print(self._summary(), highlight=False, soft_wrap=True)
 
     def skip(self, passes: int) -> None:
         """Count work that an earlier run has done (a resumed cohort)."""
@@ -76,7 +76,7 @@ class TrainingProgress:
             self._bar.update(self._task, completed=self.passes_done, description=self._text())
         elif now - self._line_at >= LINE_INTERVAL_S:
             self._line_at = now
-            self._console.print(self._text(), highlight=False)
+            self._console.print(self._text(), highlight=False, soft_wrap=True)
 
     def _text(self) -> str:
         left_s = (self.passes - self.passes_done) / self.rate if self._trained else None
