@@ -28,13 +28,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from _machine import describe, spread
+from cnnzoo.cores import usable_cores
 from cnnzoo.images import network_input
 from cnnzoo.layout import Architecture
 from cnnzoo.training import _native
 from cnnzoo.training.engines.base import ADAM_BETA_1, ADAM_BETA_2, EPSILON, Cohort, Engine
 from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.choice import EngineChoice
-from cnnzoo.training.engines.native import NativeEngine, usable_cores
+from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
 
 DROPOUT = 0.35

@@ -12,11 +12,11 @@ import numpy as np
 
 from cnnzoo import recipes
 from cnnzoo.config import Params, validate
+from cnnzoo.cores import usable_cores
 from cnnzoo.images.registry import DATASETS, Extent
 from cnnzoo.recipes import Recipe, checkpoint_epochs
 from cnnzoo.training.cohorts import cohort_of, group
 from cnnzoo.training.engines.choice import EngineChoice, choose
-from cnnzoo.training.engines.native import usable_cores
 from cnnzoo.training.initializers import initial_weights
 
 MEASURE_S = 0.25

@@ -1,8 +1,7 @@
 """Stage `features`: the named inputs of the predictors, for every row of a collection."""
 
-import os
-
 from cnnzoo.collection import Collection
+from cnnzoo.cores import usable_cores
 from cnnzoo.features import write_features
 from cnnzoo.stages.entry import StageContext, run_stage
 
@@ -10,7 +9,7 @@ from cnnzoo.stages.entry import StageContext, run_stage
 def features(context: StageContext) -> None:
     """Write data/features/<collection>/."""
     artifacts, collection = context.artifacts, context.target
-    threads = context.params.runtime.threads or os.cpu_count() or 1
+    threads = context.params.runtime.threads or usable_cores()
     zoo = Collection.open(artifacts.zoo(collection))
     sets = [*context.params.features.sets, context.params.forecast.features]
     write_features(zoo, sets, artifacts.features(collection), threads)

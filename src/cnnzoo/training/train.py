@@ -9,13 +9,13 @@ from filelock import FileLock, Timeout
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.atomic import remove_leftovers
 from cnnzoo.config import Params
+from cnnzoo.cores import usable_cores
 from cnnzoo.errors import CnnzooError
 from cnnzoo.images import ImageSet
 from cnnzoo.recipes import Recipe
 from cnnzoo.training.cohort_run import CohortRun
 from cnnzoo.training.cohorts import plan
 from cnnzoo.training.engines.choice import choose
-from cnnzoo.training.engines.native import usable_cores
 from cnnzoo.training.job import Job, Listener
 from cnnzoo.training.progress import TrainingProgress
 from cnnzoo.training.shards import SUFFIX, Shard, read_shards

@@ -7,7 +7,6 @@ Shape letters: N networks, P parameters, S steps, B images of a minibatch, M ima
 """
 
 import importlib
-import os
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnzoo.cores import usable_cores
 from cnnzoo.errors import CnnzooError
 from cnnzoo.images import network_input
 from cnnzoo.layout import Architecture
@@ -43,11 +43,6 @@ def _extension() -> ModuleType:
     if reason is not None:
         raise CnnzooError(f"`engine: native` is not available: {reason}, or use `engine: batched`.")
     return importlib.import_module(EXTENSION)
-
-
-def usable_cores() -> int:
-    """Return the number of CPU cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_rate(architecture: Architecture, image_size: int, threads: int = 0) -> float:
