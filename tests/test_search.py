@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
-from cnnzoo import predictors, scores
+from cnnzoo import config, predictors, scores
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
 from cnnzoo.features import read_features, write_features
-from cnnzoo.search import Sample, Task, draw_folds, search, tune
+from cnnzoo.search import search
+from cnnzoo.tuning import Journal, Sample, Task, draw_folds, only_search, tune
 from zoos import STATISTICS, make_params, make_project
 
 NETWORKS = 120
@@ -118,7 +120,7 @@ def test_every_search_is_tracked(project):
         assert values == json.loads((folder / "metrics.json").read_text())
         ((model, example, prediction),) = record.calls["model"]
         assert model == folder / "model"
-        np.testing.assert_array_equal(predictors.load(model).predict(example), prediction)
+        np.testing.assert_allclose(predictors.load(model).predict(example), prediction, rtol=1e-12)
         assert not example.select_dtypes("category").columns.tolist(), "MLflow's schemas know no categories"
 
 
@@ -239,3 +241,151 @@ def test_the_digest_of_a_sample_sees_features_and_accuracies():
     wider = replace(sample, features=sample.features.assign(y=0.0))
     assert len({sample.digest(), other.digest(), wider.digest()}) == 3
     assert sample.digest() == replace(sample).digest()
+
+
+class Failing(predictors.LogitLinear):
+    """Interrupts the search at a fit, and counts the fits until then."""
+
+    fits = 0
+    last = 10**9
+
+    def fit(self, X, y):  # noqa: N803
+        if Failing.fits == Failing.last:
+            raise KeyboardInterrupt
+        Failing.fits += 1
+        return super().fit(X, y)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    monkeypatch.setitem(predictors.REGISTRY, "linear", Failing)
+    monkeypatch.setattr(Failing, "fits", 0)
+    monkeypatch.setattr(Failing, "last", 10**9)
+    return Failing
+
+
+def make_linear(root: Path, **budget) -> tuple[Artifacts, config.Params]:
+    params = make_params({"tiny": 40}, ["hyper"], predictors=["linear"], **({"trials": 14} | budget))
+    return make_project(root, {"tiny": 40}, ["hyper"]), params
+
+
+def search_linear(artifacts: Artifacts, params: config.Params) -> dict[str, bytes]:
+    search(artifacts, params, "tiny", FakeTracker())
+    return contents(artifacts.predictor("tiny", "linear", "hyper"))
+
+
+def test_an_interrupted_search_goes_on_and_ends_as_an_undisturbed_one(spy, tmp_path):
+    """Beyond Optuna's 10 random trials, so that what TPE has learned until then matters; pruning is part of it."""
+    undisturbed = search_linear(*make_linear(tmp_path / "undisturbed"))
+    needed = spy.fits
+    assert "PRUNED" in undisturbed["study.csv"].decode()
+    artifacts, params = make_linear(tmp_path / "interrupted")
+    for fits in (5, 19):
+        spy.fits, spy.last = 0, fits
+        with pytest.raises(KeyboardInterrupt):
+            search(artifacts, params, "tiny", FakeTracker())
+    (journal,) = artifacts.studies("tiny").glob("*.journal")
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + whole[: whole.index(b"\n") // 2])  # killed amid writing
+    Path(f"{journal}.lock").symlink_to(journal)
+    spy.fits, spy.last = 0, 10**9
+    tracker = FakeTracker()
+    search(artifacts, params, "tiny", tracker)
+    assert spy.fits < needed - 20
+    assert contents(artifacts.predictor("tiny", "linear", "hyper")) == undisturbed
+    told = tracker.records["tiny", "linear", "hyper"].calls["trial"]
+    assert [call[0] for call in told] == list(range(14)), "the record shows former trials too"
+    assert all(call[4] > 0 for call in told)
+
+
+def test_a_larger_budget_continues_and_a_smaller_one_takes_the_first_trials(spy, tmp_path):
+    artifacts, small = make_linear(tmp_path / "growing", trials=11)
+    first = search_linear(artifacts, small)
+    spy.fits = 0
+    assert search_linear(artifacts, small) == first
+    assert spy.fits == 1, "all trials are known, only the best one is fitted again"
+    large = small.model_copy(update={"search": small.search.model_copy(update={"trials": 14})})
+    spy.fits = 0
+    grown = search_linear(artifacts, large)
+    assert 3 <= spy.fits <= 3 * 2 + 1
+    assert grown == search_linear(*make_linear(tmp_path / "at_once"))
+    assert search_linear(artifacts, small) == first
+
+
+@pytest.mark.parametrize("change", [{"folds": 3}, {"max_epochs": 7}, "seed", "features", "accuracies"])
+def test_trials_of_other_data_or_settings_are_not_taken_over(change, spy, tmp_path):
+    artifacts, params = make_linear(tmp_path, trials=2)
+    search_linear(artifacts, params)
+    if isinstance(change, dict):
+        params = params.model_copy(update={"search": params.search.model_copy(update=change)})
+    elif change == "seed":
+        params = params.model_copy(update={"seed": params.seed + 1})
+    else:
+        zoo = Collection.open(artifacts.zoo("tiny"))
+        column = {"features": "config.dropout", "accuracies": "test_accuracy"}[change]
+        metrics = zoo.metrics.copy()
+        metrics.iloc[zoo.final("train")[0], metrics.columns.get_loc(column)] += 0.001
+        metrics.to_csv(artifacts.zoo("tiny") / "metrics.csv.gz", compression={"method": "gzip", "mtime": 0})
+        write_features(Collection.open(artifacts.zoo("tiny")), ["hyper"], artifacts.features("tiny"))
+    spy.fits = 0
+    search_linear(artifacts, params)
+    assert spy.fits == 2 * params.search.folds + 1
+    assert len(list(artifacts.studies("tiny").glob("*.journal"))) == 2
+
+
+def test_a_damaged_journal_costs_its_trials_and_nothing_else(spy, tmp_path, caplog):
+    artifacts, params = make_linear(tmp_path, trials=2)
+    first = search_linear(artifacts, params)
+    (journal,) = artifacts.studies("tiny").glob("*.journal")
+    for damaged in (b"not a journal\n", journal.read_bytes().replace(b'"op_code"', b'"operation"')):
+        journal.write_bytes(damaged)
+        spy.fits = 0
+        assert search_linear(artifacts, params) == first
+        assert spy.fits == 5
+        assert "damaged" in caplog.text
+        caplog.clear()
+
+
+def test_trials_of_other_code_are_not_taken_over(monkeypatch, tmp_path):
+    _, params = make_linear(tmp_path)
+    task = Task("tiny", "linear", "hyper", 1, params.search, jobs=1)
+    sample = Sample(np.arange(3), ["a", "b", "c"], pd.DataFrame({"x": [1.0, 2, 3]}), np.array([0.1, 0.2, 0.3]))
+    digests = {task.digest(sample), replace(task, predictor="dnn").digest(sample)}
+    (tmp_path / "other.py").write_text("changed")
+    monkeypatch.setattr("cnnzoo.tuning.task.SOURCES", (tmp_path,))
+    digests.add(task.digest(sample))
+    monkeypatch.setattr("cnnzoo.tuning.task.version", lambda library: "0")
+    digests.add(task.digest(sample))
+    assert len(digests) == 4
+    assert replace(task, jobs=7).digest(sample) == task.digest(sample)
+
+
+def test_a_journal_gives_back_every_kind_of_trial_as_it_was(tmp_path):
+    study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=5))
+
+    def objective(trial):
+        x = trial.suggest_float("x", 1e-8, 1.0, log=True)
+        kind = trial.suggest_categorical("kind", ["a", "b"])
+        trial.report([0.1 + x, 9.0, np.nan][trial.number], 0)
+        if trial.should_prune() and trial.number == 1:
+            raise optuna.TrialPruned
+        return float("nan") if trial.number == 2 else x + (kind == "a")
+
+    study.optimize(objective, n_trials=3)
+    journal = Journal(tmp_path / "new" / "study.journal", "a name")
+    for trial in study.trials:
+        journal.add(trial)
+    again = Journal(tmp_path / "new" / "study.journal", "a name").trials
+    assert [trial.state.name for trial in again] == ["COMPLETE", "PRUNED", "FAIL"]
+    for old, new in zip(study.trials, again, strict=True):
+        assert (old.number, old.params, old.distributions, old.value) == (
+            new.number, new.params, new.distributions, new.value,
+        )  # fmt: skip
+        assert repr(old.intermediate_values) == repr(new.intermediate_values)
+        assert old.duration == new.duration
+
+
+def test_two_searches_of_a_collection_at_once_are_refused(tmp_path):
+    artifacts, params = make_linear(tmp_path)
+    with only_search(artifacts, "tiny"), pytest.raises(CnnzooError, match="another search of `tiny` is under way"):
+        search(artifacts, params, "tiny", FakeTracker())

@@ -41,6 +41,10 @@ class Artifacts:
         """The folder of resume points of cohorts in training; not versioned."""
         return self.root / "data" / "unfinished" / collection
 
+    def studies(self, collection: str) -> Path:
+        """The folder of the journals of searches, from which a search goes on; not versioned."""
+        return self.unfinished(collection) / "studies"
+
     def zoo(self, collection: str) -> Path:
         """The collection in the published format."""
         return self.root / "data" / "zoo" / collection
