@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from imports import PACKAGE, ROOT, closure
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-ORDER = ["images", "recipes", "train", "assemble", "features", "search", "evaluate", "report"]
+ORDER = ["images", "recipes", "train", "assemble", "features", "search", "forecast", "evaluate", "report"]
 
 
 def definition(stage: str) -> dict:

@@ -61,6 +61,10 @@ class Artifacts:
         """The folder of one tuned predictor on one feature set."""
         return self.models(collection) / predictor / slug(features)
 
+    def forecast(self, collection: str) -> Path:
+        """The folder of a collection's forecasts from early checkpoints."""
+        return self.root / "models" / "forecast" / collection
+
     @property
     def evaluation(self) -> Path:
         """The folder of the tables that compare predictors over all collections."""
