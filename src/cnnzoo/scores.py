@@ -1,4 +1,4 @@
-"""Scores of predicted against true accuracies, with bootstrap intervals.
+"""Scores of predicted against true accuracies, with bootstrap intervals and a test against chance.
 
 R2, mean squared and mean absolute error as scikit-learn defines them; Kendall's tau-b as SciPy does. Two of them are
 undefined for some inputs: tau-b of a constant prediction is reported as 0 (it ranks nothing), R2 and tau of a constant
@@ -41,8 +41,8 @@ def kendall_tau(target: ArrayLike, predicted: ArrayLike) -> float:
         return float("nan")
     if np.ptp(predicted) == 0:
         return 0.0
-    # The p-value is not used; "asymptotic" is its cheap method.
-    return float(kendalltau(target, predicted, method="asymptotic").statistic)
+    # SciPy's p-value is not used; "asymptotic" is its cheap method, which divides by zero for two networks.
+    return float(kendalltau(target, predicted, method="asymptotic" if len(target) > 2 else "exact").statistic)
 
 
 def kendall_tau_ceiling(target: ArrayLike) -> float:
@@ -74,18 +74,22 @@ def score(target: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
     return values | {"kendall_tau_ceiling": kendall_tau_ceiling(target)}
 
 
-def intervals(
-    target: ArrayLike, predicted: ArrayLike, resamples: int, confidence: float, rng: np.random.Generator
-) -> dict[str, tuple[float, float]]:
-    """Return the percentile bootstrap interval (low, high) of each score.
+BLOCK = 4_000_000
+"""Numbers in a table of resamples, 32 MB of float64: the larger, the less each network costs in Python."""
+Draws = Mapping[str, Floats]
+"""Each score by its name, (S,): one value a resample of the networks, NaN where it is undefined."""
+
+
+def bootstrap(target: ArrayLike, predicted: ArrayLike, resamples: int, rng: np.random.Generator) -> Draws:
+    """Return all SCORES of every resample.
 
     Networks are drawn with replacement, target and prediction together (Efron and Tibshirani 1993, section 13.3); all
-    scores see the same resamples. Resamples for which a score is undefined are left out. tau is the expensive one,
-    SciPy's O(n log n) once a resample: 0.25 ms for 500 networks, 4 ms for 15,000 (4 s for 1,000 resamples).
+    scores see the same resamples. Two predictors of the same networks see the same ones if their generators are equal:
+    the differences of their draws are then those of a paired bootstrap.
     """
     target, predicted = _pair(target, predicted)
     drawn: dict[str, list[Floats]] = {name: [] for name in SCORES}
-    block = max(1, 2_000_000 // len(target))  # 16 MB of float64 a table
+    block = max(1, BLOCK // len(target))
     for start in range(0, resamples, block):
         rows = rng.integers(0, len(target), (min(block, resamples - start), len(target)))  # (S, n)
         truth, guess = target[rows], predicted[rows]
@@ -93,17 +97,105 @@ def intervals(
         drawn["r2"].append(_r2_rows(truth, guess))
         drawn["mse"].append(np.mean(error**2, axis=1))
         drawn["mae"].append(np.mean(np.abs(error), axis=1))
-        drawn["kendall_tau"].append(np.array([kendall_tau(t, g) for t, g in zip(truth, guess, strict=True)]))
-    tail = (1 - confidence) / 2 * 100
-    return {name: _percentiles(np.concatenate(values), (tail, 100 - tail)) for name, values in drawn.items()}
+        drawn["kendall_tau"].append(_tau_resampled(target, predicted, _count(rows)))
+    return {name: np.concatenate(values) for name, values in drawn.items()}
 
 
-def _percentiles(values: Floats, at: tuple[float, float]) -> tuple[float, float]:
+def interval(values: Floats, confidence: float) -> tuple[float, float]:
+    """Return the percentile interval (low, high) of a score's resamples; undefined ones are left out."""
     defined = values[np.isfinite(values)]
     if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.percentile(defined, at)
+    tail = (1 - confidence) / 2 * 100
+    low, high = np.percentile(defined, (tail, 100 - tail))
     return float(low), float(high)
+
+
+def intervals(
+    target: ArrayLike, predicted: ArrayLike, resamples: int, confidence: float, rng: np.random.Generator
+) -> dict[str, tuple[float, float]]:
+    """Return the percentile bootstrap interval (low, high) of each score. See `bootstrap`."""
+    draws = bootstrap(target, predicted, resamples, rng)
+    return {name: interval(values, confidence) for name, values in draws.items()}
+
+
+def permutation_p_value(target: ArrayLike, predicted: ArrayLike, permutations: int, rng: np.random.Generator) -> float:
+    """Return the probability that an R2 as high comes about if predictions and targets are unrelated.
+
+    It is the share of random pairings of targets with predictions whose R2 is no lower than the one found, which
+    counts as one of them, so p is never below 1 / (permutations + 1) (Phipson and Smyth 2010). R2 falls with
+    the sum of squared errors, of which only the sum of products depends on the pairing. NaN for a constant target.
+    """
+    target, predicted = _pair(target, predicted)
+    if np.ptp(target) == 0:
+        return float("nan")
+    truth, guess = target - target.mean(), predicted - predicted.mean()
+    rounding = 1e-12 * float(np.linalg.norm(truth) * np.linalg.norm(guess))
+    found = np.sum(truth * guess) - rounding
+    reached = sum(bool(np.sum(rng.permutation(truth) * guess) >= found) for _ in range(permutations))
+    return (1 + reached) / (1 + permutations)
+
+
+def _count(rows: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return how often each network is drawn, (n, S), from the networks of each resample, (S, n)."""
+    resamples, networks = rows.shape
+    places = rows + networks * np.arange(resamples)[:, None]
+    counts = np.bincount(places.reshape(-1), minlength=resamples * networks).reshape(resamples, networks)
+    return np.ascontiguousarray(counts.T, dtype=np.int32)
+
+
+def _tau_resampled(target: Floats, predicted: Floats, counts: NDArray[np.int32]) -> Floats:
+    """Return `kendall_tau` of all resamples at once, (S,), from how often each network is drawn, (n, S).
+
+    Knight's algorithm (1966) with counts for weights: networks are visited by rising target, and a Fenwick tree over
+    the ranks of their predictions, whose nodes are the S counts, tells how many of those before were predicted lower
+    and higher. Whole numbers throughout, so tau is SciPy's to rounding. 1,000 resamples take 0.2 s for 500 networks and
+    4 s for 15,000 (one by one, SciPy takes 1.1 s and 5.7 s in the same minute).
+    """
+    levels, level = np.unique(target, return_inverse=True)
+    ranks, rank = np.unique(predicted, return_inverse=True)  # rank 0 ... m - 1 is node 1 ... m of the tree
+    tree = np.zeros((len(ranks) + 1, counts.shape[1]), dtype=np.int32)
+    before = np.zeros(counts.shape[1], dtype=np.int64)
+    balance = np.zeros(counts.shape[1], dtype=np.int64)  # concordant less discordant pairs
+    order = np.argsort(level, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(level[order])) + 1):  # of equal target
+        for network in members:
+            lower = tree[_prefix(int(rank[network]))].sum(axis=0, dtype=np.int64)
+            higher = before - tree[_prefix(int(rank[network]) + 1)].sum(axis=0, dtype=np.int64)
+            balance += counts[network] * (lower - higher)
+        for network in members:
+            tree[_holders(int(rank[network]) + 1, len(ranks))] += counts[network]
+            before += counts[network]
+    in_target, in_predicted = _untied(counts, level, len(levels)), _untied(counts, rank, len(ranks))
+    pairs = np.sqrt(in_target) * np.sqrt(in_predicted)
+    tau = balance / np.where(pairs > 0, pairs, 1)  # the balance is 0 where no predictions differ
+    return np.where(in_target > 0, tau, np.nan)
+
+
+def _prefix(node: int) -> list[int]:
+    """Return the nodes of a Fenwick tree that add up to the first `node` ranks."""
+    nodes = []
+    while node > 0:
+        nodes.append(node)
+        node &= node - 1
+    return nodes
+
+
+def _holders(node: int, last: int) -> list[int]:
+    """Return the nodes of a Fenwick tree that hold the rank of `node`."""
+    nodes = []
+    while node <= last:
+        nodes.append(node)
+        node += node & -node
+    return nodes
+
+
+def _untied(counts: NDArray[np.int32], groups: NDArray[np.int64], number: int) -> Floats:
+    """Return the number of pairs (S,) that are not in the same of `number` groups."""
+    sizes = np.zeros((number, counts.shape[1]), dtype=np.int64)
+    np.add.at(sizes, groups, counts)
+    drawn = sizes.sum(axis=0)
+    return np.asarray((drawn * (drawn - 1) - (sizes * (sizes - 1)).sum(axis=0)) / 2, dtype=np.float64)
 
 
 def _r2_rows(target: Floats, predicted: Floats) -> Floats:
