@@ -7,6 +7,7 @@ from ruamel.yaml import YAML
 
 from cnnzoo.config import load, validate
 from cnnzoo.errors import CnnzooError
+from cnnzoo.feature_names import PUBLISHED
 from imports import ROOT
 
 PARAMS = ROOT / "params.yaml"
@@ -130,6 +131,14 @@ def test_faulty_value_is_refused_and_its_key_named(key, value, says):
     assert message.startswith("params.yaml is not valid:\n  - ")
     for part in says:
         assert part in message
+
+
+def test_published_stands_for_the_14_sets_of_the_study():
+    sets = validate(
+        changed(**{"features.sets": ["hyper", "published", "weights.1+hyper"]}), "params.yaml"
+    ).features.sets
+    assert sets == [*PUBLISHED, "weights.1+hyper"]
+    assert len(PUBLISHED) == 14
 
 
 def test_collection_name_that_is_no_folder_name_is_refused():

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_names import columns_of, parse
+from cnnzoo.feature_names import PUBLISHED, columns_of, parse
 from cnnzoo.layout import Architecture, layout_of
 
 Activation = Literal["relu", "tanh"]
@@ -159,9 +159,17 @@ class Train(Section):
 
 
 class Features(Section):
-    """The named inputs of the predictors."""
+    """The named inputs of the predictors. `published` among the sets stands for the 14 of the published study."""
 
     sets: Distinct[str]
+
+    @field_validator("sets", mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        if not isinstance(value, list) or "published" not in value:
+            return value
+        others = [name for name in value if name != "published" and name not in PUBLISHED]
+        return [*PUBLISHED, *others]
 
 
 class Search(Section):
