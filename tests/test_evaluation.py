@@ -1,37 +1,34 @@
-"""Evaluation over two collections and one of another shape: both tables against plain recomputation."""
+"""Evaluation over collections of one shape and of several: every table against plain recomputation."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cnnzoo import predictors, scores
+from cnnzoo import predictors, scores, seeds
 from cnnzoo.artifacts import Artifacts, slug
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
-from cnnzoo.evaluation import evaluate
-from cnnzoo.features import read_features, write_features
+from cnnzoo.evaluation import RECIPE, evaluate
+from cnnzoo.features import read_features
 from cnnzoo.search import search
 from test_search import FakeTracker
-from zoos import STATISTICS, make_params, make_project, make_zoo
+from zoos import STATISTICS, make_params, make_project
 
 SETS = ["weights.0", "hyper", STATISTICS]
-SIZES = {"first": 80, "second": 60, "shallow": 40}
+SIZES = {"first": 80, "second": 60}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Three searched collections; the networks of `shallow` have one layer fewer."""
-    root = tmp_path_factory.mktemp("project")
-    artifacts = make_project(root, {name: SIZES[name] for name in ("first", "second")}, SETS)
-    shallow = ["weights.0", "hyper", "wstats-layers:0,2-qts:0,50,100"]
-    write_features(make_zoo(artifacts, "shallow", 40, num_layers=2), [*shallow], artifacts.features("shallow"))
-    budget = {"trials": 1, "predictors": ["linear", "catboost"]}
-    params = make_params(SIZES, SETS, **budget)
-    for name in ("first", "second"):
+    """Two searched collections."""
+    artifacts = make_project(tmp_path_factory.mktemp("project"), SIZES, SETS)
+    params = make_params(SIZES, SETS, trials=1, predictors=["linear", "catboost"])
+    for name in SIZES:
         search(artifacts, params, name, FakeTracker())
-    return artifacts, make_params({name: SIZES[name] for name in ("first", "second")}, SETS, **budget)
+    return artifacts, params
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +45,10 @@ def test_scores_hold_every_search_with_intervals_and_the_baseline(project, table
         "collection", "predictor", "features", "networks_train", "networks_test",
         "r2", "r2_low", "r2_high", "mse", "mse_low", "mse_high", "mae", "mae_low", "mae_high",
         "kendall_tau", "kendall_tau_low", "kendall_tau_high", "kendall_tau_ceiling", "hyper_r2", "hyper_kendall_tau",
+        "r2_gain", "r2_gain_low", "r2_gain_high", "kendall_tau_gain", "kendall_tau_gain_low", "kendall_tau_gain_high",
+        "p_value",
     ]  # fmt: skip
+    assert table[["r2_gain", "r2_gain_low", "kendall_tau_gain_high"]].isna().all(axis=None), "no recipe is searched"
     assert len(table) == 2 * 2 * 3
     for row in table.itertuples():
         found = pd.read_csv(artifacts.predictor(row.collection, row.predictor, row.features) / "predictions.csv")
@@ -86,22 +86,194 @@ def test_transfer_scores_each_model_on_each_held_out_half(project, tables):
         assert row.networks_test == len(rows)
 
 
-def test_a_collection_without_a_models_features_has_no_row_for_it(project, tmp_path):
-    """`shallow` has no layer 3, and its layer 0 has the same shape: only weights.0 and hyper transfer."""
-    artifacts, params = project
-    broken = params.model_copy(update={"collections": list(SIZES)})
-    with pytest.raises(CnnzooError, match=r"shallow.*predictions.csv: not there; make it with `dvc repro search`"):
-        evaluate(artifacts, broken)
-    shallow_sets = make_params(SIZES, ["weights.0", "hyper"], trials=1, predictors=["linear"])
-    search(artifacts, shallow_sets, "shallow", FakeTracker())
-    from cnnzoo.evaluation import _has_features  # noqa: PLC0415 - the rule itself; a whole table would need its sets
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> tuple[pd.DataFrame, Artifacts]:
+    """The transfer table of three collections of other depth and width, and where they lie."""
+    sets = ["weights.0", "hyper", "wstats-glob", "wstats-layers:0,1-qts:0,50,100", "wnorm-layers:0,1,2-l2"]
+    other = {"shallow": {"num_layers": 2}, "wide": {"num_units": 6}}
+    sizes = {"usual": 50, "shallow": 40, "wide": 30}
+    artifacts = make_project(tmp_path_factory.mktemp("shapes"), sizes, sets, other)
+    params = make_params(sizes, sets, trials=1, predictors=["linear"])
+    for name in sizes:
+        search(artifacts, params, name, FakeTracker())
+    evaluate(artifacts, params)
+    return pd.read_csv(artifacts.evaluation / "transfer.csv"), artifacts
 
-    zoo = Collection.open(artifacts.zoo("shallow"))
+
+def test_models_transfer_to_other_architectures_where_features_have_the_same_names(shapes):
+    """Layer 0 has the same shape in `shallow` and another in `wide`; layer 2 of `shallow` is its dense layer."""
+    table, _ = shapes
     found = {
-        name: _has_features(zoo, name, predictors.load(artifacts.predictor("first", "linear", name) / "model"))
-        for name in SETS
+        features: {(row.trained_on, row.tested_on) for row in rows.itertuples()}
+        for features, rows in table.groupby("features")
     }
-    assert found == {"weights.0": True, "hyper": True, STATISTICS: False}
+    names = ("usual", "shallow", "wide")
+    everywhere = {(home, other) for home in names for other in names}
+    assert found["hyper"] == found["wstats-glob"] == found["wstats-layers:0,1-qts:0,50,100"] == everywhere
+    assert found["weights.0"] == {pair for pair in everywhere if (pair[0] == "wide") == (pair[1] == "wide")}
+    assert found["wnorm-layers:0,1,2-l2"] == {
+        pair for pair in everywhere if (pair[0] == "shallow") == (pair[1] == "shallow")
+    }
+
+
+def test_transfer_tells_whether_the_architecture_is_the_same(shapes, tables):
+    table, _ = shapes
+    assert (table["same_architecture"] == (table["trained_on"] == table["tested_on"])).all()
+    assert tables[1]["same_architecture"].all(), "both collections hold networks of one shape"
+
+
+def test_transfer_to_another_architecture_is_scored_on_its_held_out_half(shapes):
+    table, artifacts = shapes
+    rows = table.query("trained_on == 'usual' and tested_on == 'shallow'")
+    zoo = Collection.open(artifacts.zoo("shallow"))
+    test = zoo.final("test")
+    for row in rows.itertuples():
+        model = predictors.load(artifacts.predictor("usual", "linear", row.features) / "model")
+        predicted = model.predict(read_features(zoo, artifacts.features("shallow"), row.features, test))
+        assert row.r2 == pytest.approx(scores.r2(zoo.metrics["test_accuracy"].iloc[test], predicted))
+        assert row.networks_test == 20
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> tuple[Artifacts, object, pd.DataFrame]:
+    """One collection searched with the published recipe among others."""
+    sets = [RECIPE[1], "hyper"]
+    artifacts = make_project(tmp_path_factory.mktemp("compared"), {"only": 90}, sets)
+    params = make_params({"only": 90}, sets, trials=1, predictors=["linear", "catboost"])
+    search(artifacts, params, "only", FakeTracker())
+    evaluate(artifacts, params)
+    return artifacts, params, pd.read_csv(artifacts.evaluation / "scores.csv", float_precision="round_trip")
+
+
+def test_gains_over_the_recipe_are_those_of_a_paired_bootstrap(compared):
+    artifacts, params, table = compared
+    recipe = pd.read_csv(artifacts.predictor("only", *RECIPE) / "predictions.csv")
+    target, reference = recipe["test_accuracy"].to_numpy(), recipe["predicted"].to_numpy()
+    rng = seeds.generator(params.seed, "evaluate.bootstrap", "only")
+    resamples = rng.integers(0, len(target), (params.evaluate.bootstrap, len(target)))
+    for row in table.itertuples():
+        own = pd.read_csv(artifacts.predictor("only", row.predictor, row.features) / "predictions.csv")["predicted"]
+        for name, score in (("r2", scores.r2), ("kendall_tau", scores.kendall_tau)):
+            gains = [score(target[r], own[r]) - score(target[r], reference[r]) for r in resamples]
+            assert getattr(row, f"{name}_gain") == pytest.approx(score(target, own) - score(target, reference))
+            found = getattr(row, f"{name}_gain_low"), getattr(row, f"{name}_gain_high")
+            assert found == pytest.approx(tuple(np.percentile(gains, [5, 95])), abs=1e-12)
+    same = table.query("predictor == @RECIPE[0] and features == @RECIPE[1]").filter(like="_gain")
+    assert same.size == 6
+    assert (same == 0).all(axis=None)
+
+
+def test_p_values_tell_knowledge_from_chance(compared, tmp_path):
+    artifacts, params, table = compared
+    best = table.query("features == @RECIPE[1]")["p_value"]
+    assert best.tolist() == pytest.approx([1 / (1 + params.evaluate.bootstrap)] * 2)
+    path = artifacts.predictor("only", "linear", "hyper") / "predictions.csv"
+    whole = path.read_bytes()
+    found = pd.read_csv(path)
+    found["predicted"] = np.random.default_rng(1).uniform(size=len(found))
+    elsewhere = type("Elsewhere", (Artifacts,), {"evaluation": tmp_path / "evaluation"})(artifacts.root)
+    try:
+        found.to_csv(path, index=False)
+        evaluate(elsewhere, params)
+    finally:
+        path.write_bytes(whole)
+    guessed = pd.read_csv(tmp_path / "evaluation" / "scores.csv").query("predictor=='linear' and features=='hyper'")
+    assert 0.05 < guessed["p_value"].item() <= 1
+
+
+def test_networks_of_each_activation_are_also_scored_apart(compared):
+    artifacts, params, _ = compared
+    table = pd.read_csv(artifacts.evaluation / "by_activation.csv", float_precision="round_trip")
+    whole = pd.read_csv(artifacts.evaluation / "scores.csv")
+    assert set(table.columns) == {*whole.columns, "activation"}
+    assert sorted(table.groupby(["predictor", "features", "activation"]).size().index) == sorted(
+        (*search, activation)
+        for search in zip(whole["predictor"], whole["features"], strict=True)
+        for activation in ("relu", "tanh")
+    )
+    metrics = Collection.open(artifacts.zoo("only")).metrics
+    for row in table.itertuples():
+        found = pd.read_csv(artifacts.predictor("only", row.predictor, row.features) / "predictions.csv")
+        mine = found[[metrics["config.activation"].iloc[r] == row.activation for r in found["row"]]]
+        assert row.networks_test == len(mine)
+        assert row.networks_train == 45
+        for name, value in scores.score(mine["test_accuracy"], mine["predicted"]).items():
+            assert getattr(row, name) == pytest.approx(value)
+        rng = seeds.generator(params.seed, "evaluate.bootstrap", "only", row.activation)
+        ranges = scores.intervals(mine["test_accuracy"], mine["predicted"], 50, 0.9, rng)
+        assert (row.r2_low, row.r2_high) == pytest.approx(ranges["r2"])
+        assert row.kendall_tau_ceiling < 1 or mine["test_accuracy"].is_unique
+        same = table.query("predictor == @RECIPE[0] and features == @RECIPE[1] and activation == @row.activation")
+        assert row.r2_gain == pytest.approx(row.r2 - same["r2"].item())
+        hyper = table.query("predictor == @row.predictor and features == 'hyper' and activation == @row.activation")
+        assert row.hyper_r2 == hyper["r2"].item()
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_activations_with_hardly_any_networks_have_undefined_scores_rather_than_none(compared, tmp_path, kept):
+    """A collection of others may be lopsided: `kept` held-out networks are tanh."""
+    artifacts, params, _ = compared
+    zoo = Collection.open(artifacts.zoo("only"))
+    path = zoo.path / "metrics.csv.gz"
+    whole = path.read_bytes()
+    metrics = zoo.metrics.assign(**{"config.activation": "relu"})
+    rows = zoo.final("test")[:kept]
+    metrics.iloc[rows, metrics.columns.get_loc("config.activation")] = "tanh"
+    elsewhere = type("Elsewhere", (Artifacts,), {"evaluation": tmp_path / "evaluation"})(artifacts.root)
+    try:
+        metrics.to_csv(path, compression={"method": "gzip", "mtime": 0})
+        evaluate(elsewhere, params)
+    finally:
+        path.write_bytes(whole)
+    table = pd.read_csv(tmp_path / "evaluation" / "by_activation.csv").query("activation == 'tanh'")
+    assert (table["networks_test"] == kept).all()
+    assert table["mae"].notna().all()
+    assert (table["r2"].isna() == (kept == 1)).all()
+
+
+def change_networks(found):
+    return found.assign(network=found["network"].to_numpy()[::-1])
+
+
+def change_rows(found):
+    return found.assign(row=found["row"] + 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("change", "searches", "says"),
+    [
+        (change_networks, [("linear", "hyper")], "other networks than in the collection's other searches"),
+        (change_networks, None, "another state of the collection"),
+        (change_rows, None, "another state of the collection"),
+    ],
+)
+def test_searches_of_another_state_of_the_collection_are_refused(compared, change, searches, says):
+    artifacts, params, table = compared
+    everything = zip(table["predictor"], table["features"], strict=True)
+    paths = [artifacts.predictor("only", *key) / "predictions.csv" for key in searches or everything]
+    whole = [path.read_bytes() for path in paths]
+    try:
+        for path in paths:
+            change(pd.read_csv(path)).to_csv(path, index=False)
+        with pytest.raises(CnnzooError, match=rf"{says}.*again with `dvc repro search`"):
+            evaluate(artifacts, params)
+    finally:
+        for path, content in zip(paths, whole, strict=True):
+            path.write_bytes(content)
+
+
+def test_a_collection_of_others_needs_its_split_to_be_predicted_and_says_so(project, tmp_path):
+    """The published archives have neither split.csv nor diverged.csv; the first is needed for a test half."""
+    artifacts, params = project
+    shutil.copytree(artifacts.root, tmp_path / "copy")
+    copy = Artifacts(tmp_path / "copy")
+    evaluate(copy, params)
+    table = (copy.evaluation / "transfer.csv").read_bytes()
+    assert not (copy.zoo("second") / "diverged.csv").exists()
+    (copy.zoo("second") / "split.csv").unlink()
+    with pytest.raises(CnnzooError, match=r"second/split.csv: not there, so the collection has no halves"):
+        evaluate(copy, params)
+    assert (copy.evaluation / "transfer.csv").read_bytes() == table, "what was there stays"
 
 
 def test_one_collection_has_in_domain_rows_only(project, tmp_path):

@@ -4,6 +4,7 @@ Each network has two checkpoints, epoch 0 and the last. What can be known about 
 its last kernel (most), in its dropout (some); the rest is noise.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,12 @@ def make_params(collections: dict[str, int], sets: list[str], **search: object) 
     )
 
 
-def make_project(root: Path, collections: dict[str, int], sets: list[str]) -> Artifacts:
-    """Write collections and their features below `root`."""
+def make_project(
+    root: Path, collections: dict[str, int], sets: list[str], shapes: Mapping[str, Mapping[str, int]] | None = None
+) -> Artifacts:
+    """Write collections and their features below `root`; `shapes` gives some another `num_units` or `num_layers`."""
     artifacts = Artifacts(root)
     for name, networks in collections.items():
-        write_features(make_zoo(artifacts, name, networks), sets, artifacts.features(name))
+        zoo = make_zoo(artifacts, name, networks, **(shapes or {}).get(name, {}))
+        write_features(zoo, sets, artifacts.features(name))
     return artifacts

@@ -1,19 +1,27 @@
 """Evaluation: the tables that compare all tuned predictors, at home and on the other collections.
 
 `scores.csv`: one row a predictor and feature set of a collection; each score on the held-out half with its bootstrap
-interval (the same resamples for all rows of a collection), tau's ceiling, and beside it what the same predictor reaches
-with the hyperparameters alone. `transfer.csv`: the same models on the held-out halves of all collections, as in figure
-4 of the paper; where a collection lacks a model's features (other layers), there is no row. `metrics.json`: the scores
-once more, for `dvc metrics show` and `diff`.
+interval (the same resamples for all rows of a collection), tau's ceiling, the p-value of a permutation test (is R2
+better than chance?), and beside it what the same predictor reaches with the hyperparameters alone (`hyper_*`) and how
+much is gained over the published recipe RECIPE (`*_gain`). A gain's interval is that of a paired bootstrap: both
+predictors on the same resampled networks, so it is much narrower than the two scores' own intervals would suggest;
+one that excludes 0 tells two predictors apart. Gains are empty where the recipe is not among the searches.
+`by_activation.csv`: the same columns and `activation`, over the held-out networks with that activation alone. The
+models are the same: fitted to all networks of the training half.
+`transfer.csv`: the same models on the held-out halves of all collections, as in figure 4 of the paper, networks of
+another architecture included; where a collection lacks a model's features (other layers), there is no row.
+`metrics.json`: the scores once more, for `dvc metrics show` and `diff`.
 """
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cnnzoo import config, predictors, scores, seeds
@@ -24,27 +32,38 @@ from cnnzoo.errors import CnnzooError
 from cnnzoo.features import feature_columns, parse
 from cnnzoo.search import METRICS, MODEL, PREDICTIONS, TARGET, read_sample
 
-SCORES_TABLE, TRANSFER_TABLE, SUMMARY = "scores.csv", "transfer.csv", "metrics.json"
+SCORES_TABLE, ACTIVATION_TABLE = "scores.csv", "by_activation.csv"
+TRANSFER_TABLE, SUMMARY = "transfer.csv", "metrics.json"
 BASELINE = "hyper"
 """The feature set that every other one is compared with."""
+RECIPE = ("catboost", "wstats-layers:0,1,2,3-qts:0,25,50,75,100")
+"""The published recipe, boosted trees on statistics of all layers: gains are measured from it."""
+GAINS = ("r2", "kendall_tau")
+ACTIVATION = "config.activation"
 SUMMARISED = ("r2", "mae", "kendall_tau")
 TRANSFERRED = ("r2", "kendall_tau", "kendall_tau_ceiling")
 PREDICTIONS_COLUMNS = {"row": "int64", "network": "str", TARGET: "float64", "predicted": "float64"}
 SIZES = ("networks_train", "networks_test")
 
+Floats = NDArray[np.float64]
 Row = dict[str, Any]
+Scored = tuple[Row, scores.Draws]
+"""The scores of a search, and those of the resampled networks."""
 
 
 def evaluate(artifacts: Artifacts, params: config.Params) -> None:
-    """Write `scores.csv`, `transfer.csv` and `metrics.json` over all collections, whole or not at all.
+    """Write `scores.csv`, `by_activation.csv`, `transfer.csv` and `metrics.json`, whole or not at all.
 
     Raises `CnnzooError` that names what is missing if a search has not been run.
     """
-    table = _add_baseline(pd.DataFrame(_home_scores(artifacts, params)))
-    transfer = pd.DataFrame(_transfer(artifacts, params))
+    zoos = {collection: Collection.open(artifacts.zoo(collection)) for collection in params.collections}
+    searches = list(_searches(artifacts, params))
+    table = _score_table(params, searches)
+    apart = _score_table(params, [part for search in searches for part in _by_activation(zoos, search)])
+    transfer = pd.DataFrame(_transfer(artifacts, params, zoos, searches))
     with atomic_folder(artifacts.evaluation) as folder:
-        table.to_csv(folder / SCORES_TABLE, index=False, lineterminator="\n")
-        transfer.to_csv(folder / TRANSFER_TABLE, index=False, lineterminator="\n")
+        for name, content in ((SCORES_TABLE, table), (ACTIVATION_TABLE, apart), (TRANSFER_TABLE, transfer)):
+            content.to_csv(folder / name, index=False, lineterminator="\n")
         write_text(folder / SUMMARY, json.dumps(_summary(table), indent=1, allow_nan=False) + "\n")
 
 
@@ -96,53 +115,136 @@ def _unreadable(path: Path, why: str | Exception) -> CnnzooError:
     return CnnzooError(f"{path}: damaged ({why}); make it again with `dvc repro search`")
 
 
-def _searches(params: config.Params) -> Iterator[tuple[str, str, str]]:
-    """Yield collection, predictor and feature set of every search."""
+@dataclass(frozen=True)
+class _Search:
+    """What a search found: the predictions of held-out networks."""
+
+    collection: str
+    predictor: str
+    features: str
+    networks_train: int
+    predictions: pd.DataFrame
+    """row, network, test_accuracy, predicted; of all held-out networks or of those with one activation."""
+    activation: str | None = None
+
+    @property
+    def target(self) -> Floats:
+        """True accuracies (n,)."""
+        return self.predictions[TARGET].to_numpy(dtype=np.float64)
+
+    @property
+    def predicted(self) -> Floats:
+        """Predicted accuracies (n,)."""
+        return self.predictions["predicted"].to_numpy(dtype=np.float64)
+
+    @property
+    def sample(self) -> tuple[str, ...]:
+        """What tells whose networks these are: searches of the same sample are compared."""
+        return (self.collection,) if self.activation is None else (self.collection, self.activation)
+
+
+def _searches(artifacts: Artifacts, params: config.Params) -> Iterator[_Search]:
+    """Yield every search of `params`; raises `CnnzooError` if two of a collection have other held-out networks."""
     for collection in params.collections:
+        networks: list[str] | None = None
         for features in params.features.sets:
             for predictor in params.search.predictors:
-                yield collection, predictor, features
+                folder = artifacts.predictor(collection, predictor, features)
+                found = read_predictions(artifacts, collection, predictor, features)
+                networks = networks or found["network"].tolist()
+                if found["network"].tolist() != networks:
+                    raise _unreadable(folder / PREDICTIONS, "other networks than in the collection's other searches")
+                sizes = _read_counts(folder / METRICS, SIZES)
+                yield _Search(collection, predictor, features, sizes["networks_train"], found)
 
 
-def _home_scores(artifacts: Artifacts, params: config.Params) -> Iterator[Row]:
-    for collection, predictor, features in _searches(params):
-        found = read_predictions(artifacts, collection, predictor, features)
-        target, predicted = found[TARGET].to_numpy(), found["predicted"].to_numpy()
-        values = scores.score(target, predicted)
-        rng = seeds.generator(params.seed, "evaluate.bootstrap", collection)
-        ranges = scores.intervals(target, predicted, params.evaluate.bootstrap, params.evaluate.confidence, rng)
-        row: Row = {"collection": collection, "predictor": predictor, "features": features}
-        row |= _read_counts(artifacts.predictor(collection, predictor, features) / METRICS, SIZES)
-        for name, (low, high) in ranges.items():
-            row |= {name: values[name], f"{name}_low": low, f"{name}_high": high}
-        yield row | {"kendall_tau_ceiling": values["kendall_tau_ceiling"]}
+def _by_activation(zoos: Mapping[str, Collection], search: _Search) -> Iterator[_Search]:
+    """Yield a search's held-out networks with each activation that occurs among them."""
+    metrics = zoos[search.collection].metrics
+    rows = search.predictions["row"].to_numpy()
+    if (
+        not ((rows >= 0) & (rows < len(metrics))).all()
+        or (metrics["modeldir"].to_numpy()[rows] != search.predictions["network"]).any()
+    ):
+        raise CnnzooError(
+            f"{search.collection}: {search.predictor} on {search.features} was searched on another state of the "
+            "collection; make it again with `dvc repro search`"
+        )
+    activations = metrics[ACTIVATION].to_numpy()[rows]
+    for activation in sorted(set(activations)):
+        yield replace(search, predictions=search.predictions[activations == activation], activation=activation)
 
 
-def _add_baseline(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the scores of the same predictor on the hyperparameters; empty where that search is not among `params`."""
-    key = ["collection", "predictor"]
-    baseline = table[table["features"] == BASELINE][[*key, "r2", "kendall_tau"]]
-    names = {"r2": f"{BASELINE}_r2", "kendall_tau": f"{BASELINE}_kendall_tau"}
-    return table.merge(baseline.rename(columns=names), on=key, how="left")
+def _score_table(params: config.Params, searches: list[_Search]) -> pd.DataFrame:
+    """Return one row a search: its scores with intervals, the baseline's scores, gains on the recipe, its p-value."""
+    rows: list[Row] = []
+    for sample in dict.fromkeys(search.sample for search in searches):
+        members = [search for search in searches if search.sample == sample]
+        scored = {(search.predictor, search.features): _score(params, search) for search in members}
+        for search in members:
+            row, draws = scored[search.predictor, search.features]
+            baseline, recipe = scored.get((search.predictor, BASELINE)), scored.get(RECIPE)
+            row = row | _baseline(baseline) | _gains(params, (row, draws), recipe)
+            rows.append(row | {"p_value": _p_value(params, search)})
+    return pd.DataFrame(rows)
 
 
-def _transfer(artifacts: Artifacts, params: config.Params) -> Iterator[Row]:
+def _gains(params: config.Params, own: Scored, recipe: Scored | None) -> Row:
+    """Return how much is gained over the recipe on the same networks, with the paired interval; NaN without it."""
+    gains: Row = {}
+    for name in GAINS:
+        value, ends = np.nan, (np.nan, np.nan)
+        if recipe is not None:
+            value = own[0][name] - recipe[0][name]
+            ends = scores.interval(own[1][name] - recipe[1][name], params.evaluate.confidence)
+        gains |= {f"{name}_gain": value, f"{name}_gain_low": ends[0], f"{name}_gain_high": ends[1]}
+    return gains
+
+
+def _p_value(params: config.Params, search: _Search) -> float:
+    rng = seeds.generator(params.seed, "evaluate.permutations", *search.sample)
+    return scores.permutation_p_value(search.target, search.predicted, params.evaluate.bootstrap, rng)
+
+
+def _score(params: config.Params, search: _Search) -> Scored:
+    """Return the scores with their intervals, from the same resampled networks for every search of a sample."""
+    rng = seeds.generator(params.seed, "evaluate.bootstrap", *search.sample)
+    draws = scores.bootstrap(search.target, search.predicted, params.evaluate.bootstrap, rng)
+    values = scores.score(search.target, search.predicted)
+    row: Row = {"collection": search.collection, "predictor": search.predictor, "features": search.features}
+    if search.activation is not None:
+        row["activation"] = search.activation
+    row |= {"networks_train": search.networks_train, "networks_test": len(search.target)}
+    for name in scores.SCORES:
+        low, high = scores.interval(draws[name], params.evaluate.confidence)
+        row |= {name: values[name], f"{name}_low": low, f"{name}_high": high}
+    return row | {"kendall_tau_ceiling": values["kendall_tau_ceiling"]}, draws
+
+
+def _baseline(baseline: Scored | None) -> Row:
+    """Return what the same predictor reaches with the hyperparameters; NaN where that is not among the searches."""
+    return {f"{BASELINE}_{name}": baseline[0][name] if baseline else np.nan for name in GAINS}
+
+
+def _transfer(
+    artifacts: Artifacts, params: config.Params, zoos: Mapping[str, Collection], searches: list[_Search]
+) -> Iterator[Row]:
     """Score every model on the held-out half of every collection; its own from the stored predictions."""
-    zoos = {collection: Collection.open(artifacts.zoo(collection)) for collection in params.collections}
     with threadpool_limits(1):
-        for home, predictor, features in _searches(params):
-            model = predictors.load(artifacts.predictor(home, predictor, features) / MODEL)
+        for search in searches:
+            home = search.collection
+            model = predictors.load(artifacts.predictor(home, search.predictor, search.features) / MODEL)
             for other, zoo in zoos.items():
                 if other == home:
-                    found = read_predictions(artifacts, home, predictor, features)
-                    target, predicted = found[TARGET].to_numpy(), found["predicted"].to_numpy()
-                elif _has_features(zoo, features, model):
-                    sample = read_sample(artifacts, zoo, other, features, "test")
+                    target, predicted = search.target, search.predicted
+                elif _has_features(zoo, search.features, model):
+                    sample = read_sample(artifacts, zoo, other, search.features, "test")
                     target, predicted = sample.target, model.predict(sample.features)
                 else:
                     continue
                 values = scores.score(target, predicted)
-                row = {"trained_on": home, "predictor": predictor, "features": features, "tested_on": other}
+                row: Row = {"trained_on": home, "predictor": search.predictor, "features": search.features}
+                row |= {"tested_on": other, "same_architecture": zoo.layout == zoos[home].layout}
                 yield row | {"networks_test": len(target)} | {name: values[name] for name in TRANSFERRED}
 
 
