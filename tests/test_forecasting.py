@@ -1,14 +1,15 @@
-"""Forecasts of final accuracies from early checkpoints."""
+"""Forecasts of final accuracies from early checkpoints, and stopping by them, against plain recomputation."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cnnzoo import scores
+from cnnzoo import scores, seeds
 from cnnzoo.collection import Collection, format
 from cnnzoo.errors import CnnzooError
-from cnnzoo.features import write_features
-from cnnzoo.forecasting import AS_IS, INPUTS, STOPPED, forecast, read_checkpoints, stop
+from cnnzoo.features import read_features, write_features
+from cnnzoo.forecasting import AS_IS, INPUTS, STOPPED, forecast, read_checkpoints, rows_at, stop
+from cnnzoo.predictors import REGISTRY
 from zoos import FINAL, STATISTICS, make_params, make_project
 
 NETWORKS = 80
@@ -20,6 +21,19 @@ def project(root, networks=NETWORKS):
     params = make_params({"first": networks}, [STATISTICS])
     chosen = params.forecast.model_copy(update={"features": STATISTICS, "predictor": "linear"})
     return artifacts, params.model_copy(update={"forecast": chosen})
+
+
+def rewrite(zoo, rows, **columns):
+    """Keep some rows of a collection, in a new order, with other metrics; networks stay in their half."""
+    split = format.read_split(zoo.path / format.SPLIT, len(zoo.weights))
+    place = {int(row): index for index, row in enumerate(rows)}
+    weights = np.array(zoo.weights)[rows]
+    (zoo.path / format.WEIGHTS).unlink()  # the old file stays mapped
+    np.save(zoo.path / format.WEIGHTS, weights)
+    metrics = zoo.metrics.assign(**columns).iloc[rows]
+    metrics.to_csv(zoo.path / format.METRICS, compression={"method": "gzip", "mtime": 0})
+    (zoo.path / format.SPLIT).write_text("".join(f"{place[row]}\n" for row in split.tolist() if row in place))
+    return Collection.open(zoo.path)
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +78,99 @@ def test_the_accuracy_as_it_is_is_scored_as_a_prediction(made):
     assert row["mae"] == pytest.approx(np.abs(final - now).mean())
 
 
-def test_checkpoints_and_final_accuracies_are_those_of_the_same_networks(made):
+def test_scores_are_those_of_a_fit_to_the_training_half_at_the_same_epoch(made):
+    """The linear predictor by hand: it has no random state and no limits of the parameters."""
     artifacts, params = made
     zoo = Collection.open(artifacts.zoo("first"))
-    expected = zoo.metrics[zoo.metrics["step"] == FINAL].set_index("modeldir")["test_accuracy"]
+    table = read(artifacts, "forecast.csv").set_index(["input", "epoch"])
+    final = {half: zoo.metrics["test_accuracy"].to_numpy()[zoo.final(half)] for half in ("train", "test")}
+    for epoch in (0, FINAL):
+        known = [read_features(zoo, artifacts.features("first"), STATISTICS, zoo.at(epoch, half)) for half in final]
+        model = REGISTRY["linear"](**REGISTRY["linear"].start).fit(known[0], final["train"])
+        row = table.loc[("weights", epoch)]
+        assert row["r2"] == pytest.approx(scores.r2(final["test"], model.predict(known[1])))
+        rng = seeds.generator(params.seed, "forecast.bootstrap", "first")
+        ranges = scores.intervals(final["test"], model.predict(known[1]), 50, 0.9, rng)
+        assert (row["r2_low"], row["r2_high"]) == pytest.approx(ranges["r2"])
+        assert row["kendall_tau_ceiling"] == pytest.approx(scores.kendall_tau_ceiling(final["test"]))
+        basis = table.loc[("accuracy", epoch)]
+        assert row["r2_gain"] == pytest.approx(row["r2"] - basis["r2"])
+        assert row["r2_gain_low"] <= row["r2_gain"] <= row["r2_gain_high"]
+        assert basis["r2_gain_low"] == basis["r2_gain_high"] == 0
+
+
+@pytest.mark.parametrize("kept", ["all", "some"])
+def test_checkpoints_and_final_accuracies_are_those_of_the_same_networks(tmp_path, kept):
+    """Rows in any order, and early or final checkpoints of some networks missing."""
+    artifacts, params = project(tmp_path)
+    zoo = Collection.open(artifacts.zoo("first"))
+    final = zoo.metrics[zoo.metrics["step"] == FINAL].set_index("modeldir")["test_accuracy"]
+    early = {zoo.metrics["modeldir"].iloc[row]: zoo.weights[row, -3:] for row in zoo.at(0)}
+    halves = {half: set(zoo.metrics["modeldir"].iloc[zoo.final(half)]) for half in ("train", "test")}
+    rows = np.random.default_rng(5).permutation(len(zoo.weights))
+    lost = {"all": [], "some": [*zoo.at(0)[[4, 30]], *zoo.final()[[7, 60]]]}[kept]
+    gone = set(zoo.metrics["modeldir"].iloc[lost])
+    zoo = rewrite(zoo, rows[~np.isin(rows, lost)], test_loss=np.arange(len(rows)))
+    write_features(zoo, [STATISTICS], artifacts.features("first"))
+    seen = set()
     for half in ("train", "test"):
-        found = read_checkpoints(artifacts, params, zoo, "first", 0, half)
-        names = zoo.metrics["modeldir"].iloc[found.rows]
-        assert (zoo.metrics["step"].iloc[found.rows] == 0).all()
-        assert found.final.tolist() == expected[names].tolist()
-        assert set(names) == set(zoo.metrics["modeldir"].iloc[zoo.final(half)])
+        rows = rows_at(zoo, 0, half)
+        found = read_checkpoints(artifacts, params, zoo, "first", rows)
+        names = zoo.metrics["modeldir"].iloc[rows]
+        assert names.is_unique
+        assert (zoo.metrics["step"].iloc[rows] == 0).all()
+        assert found.final.tolist() == final[names].tolist()
+        np.testing.assert_array_equal(zoo.weights[rows, -3:], [early[name] for name in names])
+        assert found.input("weights+hyper+accuracy").index.tolist() == rows.tolist()
+        if kept == "all":
+            assert set(names) == halves[half]
+        seen |= set(names)
+    assert seen == (halves["train"] | halves["test"]) - gone
+
+
+def test_networks_without_a_checkpoint_at_an_epoch_are_counted_out(tmp_path):
+    artifacts, params = project(tmp_path)
+    zoo = Collection.open(artifacts.zoo("first"))
+    lost = zoo.at(0, "test")[:5]
+    zoo = rewrite(zoo, np.setdiff1d(np.arange(len(zoo.weights)), lost))
+    write_features(zoo, [STATISTICS], artifacts.features("first"))
+    forecast(artifacts, params, "first")
+    sizes = read(artifacts, "forecast.csv").groupby("epoch")[["networks_train", "networks_test"]].first()
+    assert sizes.loc[0].tolist() == [40, 35]
+    assert sizes.loc[FINAL].tolist() == [40, 40]
+
+
+def test_a_collection_of_final_checkpoints_alone_is_forecast_from_them(tmp_path):
+    artifacts, params = project(tmp_path)
+    zoo = Collection.open(artifacts.zoo("first"))
+    zoo = rewrite(zoo, zoo.final())
+    write_features(zoo, [STATISTICS], artifacts.features("first"))
+    forecast(artifacts, params, "first")
+    assert set(read(artifacts, "forecast.csv")["epoch"]) == {FINAL}
+    assert (read(artifacts, "stopping.csv")["saved"] == 0).all(), "at the end nothing is left to save"
+
+
+def test_an_epoch_of_too_few_networks_is_left_out_and_told(tmp_path, capsys):
+    artifacts, params = project(tmp_path)
+    zoo = Collection.open(artifacts.zoo("first"))
+    zoo = rewrite(zoo, np.sort(np.concatenate([zoo.at(0, "train")[:11], zoo.at(0, "test"), zoo.final()])))
+    write_features(zoo, [STATISTICS], artifacts.features("first"))
+    forecast(artifacts, params, "first")
+    assert set(read(artifacts, "forecast.csv")["epoch"]) == {FINAL}
+    assert "first: epoch 0 is left out, it has 11 to train and 40 to test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("epoch", [0, FINAL])
+def test_an_accuracy_that_is_no_number_is_told_with_its_network(tmp_path, epoch):
+    artifacts, params = project(tmp_path)
+    zoo = Collection.open(artifacts.zoo("first"))
+    row = zoo.at(epoch)[13]
+    accuracies = zoo.metrics["test_accuracy"].to_numpy(copy=True)
+    accuracies[row] = np.nan
+    rewrite(zoo, np.arange(len(zoo.weights)), test_accuracy=accuracies)
+    with pytest.raises(CnnzooError, match="`test_accuracy` of network first/000013 is nan"):
+        forecast(artifacts, params, "first")
+    assert not artifacts.forecast("first").exists()
 
 
 def test_the_final_accuracies_of_the_test_half_reach_no_forecast(tmp_path, made):
@@ -102,25 +199,60 @@ def test_writing_twice_gives_the_same_bytes(tmp_path):
 
 def test_stopping_against_brute_force():
     rng = np.random.default_rng(0)
-    final, forecasts = rng.random(40), rng.random(40)
-    passes, epochs = rng.choice([0.1, 0.5, 1.0], 40), np.full(40, 86.0)
+    final, forecasts = np.round(rng.random(40), 1), rng.random(40)
+    final[[3, 17, 21]] = 1  # ties among the best
+    fraction, epochs = rng.choice([0.1, 0.5, 1.0], 40), rng.choice([30.0, 86.0], 40)
     for share in STOPPED:
-        stopped = sorted(range(40), key=lambda network: forecasts[network])[: int(share * 40)]
+        stopped = sorted(range(40), key=lambda network: forecasts[network])[: round(share * 40)]
         going = [network for network in range(40) if network not in stopped]
-        best = sorted(range(40), key=lambda network: -final[network])[:4]
-        found = stop(final, forecasts, share, np.stack([passes, epochs], axis=1), epoch=20)
-        assert found["kept_best"] == pytest.approx(sum(network in going for network in best) / 4)
+        found = stop(final, np.argsort(forecasts), share, fraction * epochs, fraction * (epochs - 20))
+        for name, count in (("kept_best", 4), ("kept_best_5", 2)):
+            best = [n for n in range(40) if sum(final > final[n]) < count]
+            assert len(best) > count
+            assert found[name] == pytest.approx(sum(network in going for network in best) / len(best))
         assert found["regret"] == pytest.approx(max(final) - max(final[network] for network in going))
-        spared = sum(passes[network] * 66 for network in stopped)
-        assert found["saved"] == pytest.approx(spared / sum(passes * 86))
+        spared = sum(fraction[network] * (epochs[network] - 20) for network in stopped)
+        assert found["saved"] == pytest.approx(spared / sum(fraction * epochs))
 
 
 def test_a_perfect_forecast_loses_nothing_and_a_reversed_one_the_best():
-    final = np.linspace(0, 1, 20)
-    work = np.ones((20, 2))
-    assert stop(final, final, 0.9, work, 0) == {"kept_best": 1.0, "regret": 0.0, "saved": pytest.approx(0.9)}
-    assert stop(final, -final, 0.5, work, 0)["kept_best"] == 0
-    assert stop(final, -final, 0.5, work, 1)["saved"] == 0, "after the last epoch nothing is left to save"
+    final, one = np.linspace(0, 1, 30), np.ones(30)
+    up = np.arange(30)
+    best = {"kept_best": 1.0, "kept_best_5": 1.0, "regret": 0.0, "saved": pytest.approx(0.9)}
+    assert stop(final, up, 0.9, one, one) == best
+    reversed_ = stop(final, up[::-1], 0.5, one, one)
+    assert reversed_["kept_best"] == reversed_["kept_best_5"] == 0
+    assert reversed_["regret"] == pytest.approx(15 / 29)
+
+
+def test_stopping_is_that_of_the_forecasts(made):
+    """The accuracy as it is at the last epoch is the truth; the hyperparameters' image passes by hand."""
+    artifacts, _ = made
+    zoo = Collection.open(artifacts.zoo("first"))
+    table = read(artifacts, "stopping.csv")
+    assert len(table) == 2 * (1 + len(INPUTS)) * len(STOPPED)
+    perfect = table.query("epoch == @FINAL and input == @AS_IS")
+    assert (perfect["kept_best"] == 1).all()
+    assert (perfect["regret"] == 0).all()
+    assert (perfect["saved"] == 0).all()
+    metrics = zoo.metrics.iloc[zoo.final("test")]
+    whole = metrics["config.train_fraction"] * FINAL
+    for row in table.query("epoch == 0").itertuples():
+        count = round(row.stopped * NETWORKS // 2)
+        least, most = (np.sort(whole)[:count].sum(), np.sort(whole)[-count:].sum())
+        assert least / whole.sum() <= row.saved + 1e-12 <= most / whole.sum() + 2e-12
+
+
+def test_networks_with_equal_forecasts_are_stopped_by_lot(tmp_path):
+    """At epoch 0 all accuracies are 0.1; in this collection the first networks are the best."""
+    artifacts, params = project(tmp_path)
+    zoo = Collection.open(artifacts.zoo("first"))
+    accuracies = zoo.metrics["test_accuracy"].to_numpy(copy=True)
+    accuracies[zoo.final()] = np.linspace(0.9, 0.2, NETWORKS)
+    rewrite(zoo, np.arange(len(zoo.weights)), test_accuracy=accuracies)
+    forecast(artifacts, params, "first")
+    row = read(artifacts, "stopping.csv").query("epoch == 0 and input == @AS_IS and stopped == 0.5")
+    assert 0 < row["kept_best"].item() < 1
 
 
 def test_missing_features_and_too_few_networks_are_told(tmp_path):
@@ -131,6 +263,16 @@ def test_missing_features_and_too_few_networks_are_told(tmp_path):
     write_features(Collection.open(artifacts.zoo("first")), ["wstats-glob"], artifacts.features("first"))
     forecast(artifacts, other, "first")
     (tmp_path / "small").mkdir()
-    artifacts, params = project(tmp_path / "small", networks=2)
-    with pytest.raises(CnnzooError, match=r"1 network\(s\) of the train half at epoch 0"):
+    artifacts, params = project(tmp_path / "small", networks=22)
+    with pytest.raises(CnnzooError, match="at no epoch enough networks have a checkpoint and a final one, 12 to train"):
         forecast(artifacts, params, "first")
+
+
+def test_boosted_trees_see_words_and_numbers(tmp_path):
+    """The predictor of params.yaml, on all inputs."""
+    artifacts, params = project(tmp_path, networks=60)
+    chosen = params.forecast.model_copy(update={"predictor": "catboost"})
+    forecast(artifacts, params.model_copy(update={"forecast": chosen}), "first")
+    table = read(artifacts, "forecast.csv").set_index(["epoch", "input"])
+    assert table["predictor"].value_counts().to_dict() == {"catboost": 2 * len(INPUTS), "none": 2}
+    assert table["r2"][FINAL, "weights"] > table["r2"][0, "weights"]

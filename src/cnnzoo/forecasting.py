@@ -5,16 +5,24 @@ accuracy as target, and forecasts the test half. What it sees (`INPUTS`): the we
 the accuracy so far, and these together; the accuracy so far, taken as it is, is the forecast to beat. The settings are
 the predictor's usual ones: nothing is tuned, so the test half is as unseen as in a search.
 
-`forecast.csv`: scores of each input at each epoch, with bootstrap intervals (the same resamples for all rows).
-`stopping.csv`: what happens if, at that epoch, a share of the test half is stopped, those with the lowest forecasts:
-- kept_best: the share of the truly best tenth that goes on;
-- regret: the best final accuracy of all, minus that of those that go on;
-- saved: the share of all image passes that is not spent, as a pass costs the same in every network.
+`forecast.csv`: scores of each input at each epoch, with bootstrap intervals (the same resamples for all rows), and how
+much is gained over the accuracy so far, fitted (`*_gain`, with the interval of a paired bootstrap).
+`stopping.csv`: what happens if, at that epoch, a share `stopped` of the test half is stopped, those with the lowest
+forecasts (among equal ones, which is decided by lot):
+- kept_best: the share of the truly best tenth that goes on; kept_best_5: that of the best 5%. Networks that are as good
+  as the last of these count as well;
+- regret: the best final accuracy of all, minus the best of those that go on;
+- saved: the share of all image passes that is not spent. A network that trains for E epochs on a fraction f of the
+  images would spend f * E, and f * (E - epoch) is left of it when it is stopped.
+
+Networks count at an epoch if they have a checkpoint there and a final one. An epoch that too few networks have is left
+out, which is told.
 
 Shape letters: K networks of one half.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,18 +38,21 @@ from cnnzoo.atomic import atomic_folder
 from cnnzoo.collection import Collection, Half
 from cnnzoo.cores import usable_cores
 from cnnzoo.errors import CnnzooError
-from cnnzoo.features import describe, read_features
+from cnnzoo.features import Hyper, hyperparameters, parse, read_features
 from cnnzoo.tuning import TARGET, Task
 
 FORECAST_TABLE, STOPPING_TABLE = "forecast.csv", "stopping.csv"
 WEIGHTS, HYPER, ACCURACY = "weights", "hyper", "accuracy"
-AS_IS = "accuracy as it is"
+AS_IS, UNFITTED = "accuracy as it is", "none"
 INPUTS = (WEIGHTS, HYPER, ACCURACY, f"{HYPER}+{ACCURACY}", f"{WEIGHTS}+{ACCURACY}", f"{WEIGHTS}+{HYPER}+{ACCURACY}")
 SHOWN = ("r2", "kendall_tau", "mae")
+GAINS = ("r2", "kendall_tau")
 STOPPED = (0.25, 0.5, 0.75, 0.9)
 """Shares of the networks that are stopped."""
-BEST = 0.1
-"""Share of the networks that counts as the best."""
+BEST = {"kept_best": 0.1, "kept_best_5": 0.05}
+"""Shares of the networks that count as the best, by the columns that tell how many of them go on."""
+FEWEST: Mapping[Half, int] = {"train": 12, "test": 2}
+"""Networks of each half without which nothing is fitted or scored at an epoch."""
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -68,98 +79,166 @@ class Checkpoints:
         return self.tables[ACCURACY][TARGET].to_numpy(dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """The forecasts of the test half from one input at one epoch."""
+
+    input: str
+    predictor: str
+    """What was fitted; UNFITTED for the accuracy as it is."""
+    values: Floats
+    """(K,), fractions."""
+
+
 def forecast(artifacts: Artifacts, params: config.Params, collection: str) -> None:
     """Write `forecast.csv` and `stopping.csv` to `artifacts.forecast(collection)`, whole or not at all.
 
-    Raises `CnnzooError` if a half has fewer than two networks, or if the features are not there.
+    Raises `CnnzooError` if there are too few networks at every epoch, if the features are not there, or if a number
+    among the inputs or accuracies is not finite.
     """
     zoo = Collection.open(artifacts.zoo(collection))
+    networks = {epoch: {half: rows_at(zoo, epoch, half) for half in FEWEST} for epoch in zoo.epochs}
+    epochs = [epoch for epoch in zoo.epochs if _are_enough(collection, epoch, networks[epoch])]
+    if not epochs:
+        raise CnnzooError(
+            f"{zoo.path}: at no epoch enough networks have a checkpoint and a final one, {FEWEST['train']} to train "
+            f"and {FEWEST['test']} to test. Raise `networks` in params.yaml."
+        )
     scored: list[Row] = []
     stopped: list[Row] = []
     with threadpool_limits(1):
-        for epoch in zoo.epochs:
-            halves = {half: read_checkpoints(artifacts, params, zoo, collection, epoch, half) for half in _HALVES}
-            for name, predictor, forecasts in _forecasts(params, collection, halves["train"], halves["test"]):
-                row: Row = {"collection": collection, "epoch": epoch, "input": name, "predictor": predictor}
-                row |= {f"networks_{half}": len(halves[half].final) for half in _HALVES}
-                scored.append(row | _scores(params, collection, halves["test"].final, forecasts))
-                stopped += [
-                    {"collection": collection, "epoch": epoch, "input": name, "stopped": share}
-                    | stop(halves["test"].final, forecasts, share, _work(zoo, halves["test"].rows), epoch)
-                    for share in STOPPED
-                ]
+        for epoch in epochs:
+            train, test = (
+                read_checkpoints(artifacts, params, zoo, collection, networks[epoch][half]) for half in FEWEST
+            )
+            place: Row = {"collection": collection, "epoch": epoch}
+            sizes = {"networks_train": len(train.final), "networks_test": len(test.final)}
+            found = _forecasts(params, collection, train, test)
+            rows = _scores(params, collection, test.final, found)
+            scored += [
+                place | {"input": one.input, "predictor": one.predictor} | sizes | rows[one.input] for one in found
+            ]
+            stopped += [place | row for one in found for row in _stops(params, collection, zoo, epoch, test, one)]
+            print(_summary(collection, epoch, rows, len(test.final)), flush=True)
     with atomic_folder(artifacts.forecast(collection)) as folder:
         pd.DataFrame(scored).to_csv(folder / FORECAST_TABLE, index=False, lineterminator="\n")
         pd.DataFrame(stopped).to_csv(folder / STOPPING_TABLE, index=False, lineterminator="\n")
 
 
-_HALVES: tuple[Half, Half] = ("train", "test")
+def rows_at(zoo: Collection, epoch: int, half: Half) -> NDArray[np.int64]:
+    """Return the rows, ascending, of the networks of one half at an epoch that also have a final checkpoint."""
+    rows = zoo.at(epoch, half)
+    return rows[np.isin(zoo.networks[rows], zoo.networks[zoo.final(half)])]
+
+
+def _are_enough(collection: str, epoch: int, rows: Mapping[Half, NDArray[np.int64]]) -> bool:
+    """Tell whether an epoch has the FEWEST networks, and a person if not."""
+    enough = all(len(rows[half]) >= FEWEST[half] for half in FEWEST)
+    if not enough:
+        counts = " and ".join(f"{len(rows[half])} to {half}" for half in FEWEST)
+        print(f"{collection}: epoch {epoch} is left out, it has {counts} on ({FEWEST['train']} and {FEWEST['test']})")
+    return enough
 
 
 def read_checkpoints(
-    artifacts: Artifacts, params: config.Params, zoo: Collection, collection: str, epoch: int, half: Half
+    artifacts: Artifacts, params: config.Params, zoo: Collection, collection: str, rows: NDArray[np.int64]
 ) -> Checkpoints:
-    """Return the networks of one half that have a checkpoint at an epoch, with their final accuracies."""
-    rows = zoo.at(epoch, half)
-    if len(rows) < 2:
-        raise CnnzooError(
-            f"{zoo.path}: {len(rows)} network(s) of the {half} half at epoch {epoch}, forecasts need at least 2. "
-            "Raise `networks` in params.yaml."
-        )
-    final = zoo.final()
-    final_of_network = np.full(zoo.networks.max() + 1, np.nan)
-    final_of_network[zoo.networks[final]] = zoo.metrics[TARGET].to_numpy(dtype=np.float64)[final]
+    """Return checkpoints, one a network, with the final accuracies of the same networks, in the order of `rows`.
+
+    Raises `CnnzooError` if the features were not written, or if a number is not finite.
+    """
+    final_row = np.full(len(zoo.metrics), -1)
+    final_row[zoo.networks[zoo.final()]] = zoo.final()  # by network
     metrics = zoo.metrics.iloc[rows].set_axis(pd.Index(rows))
+    (hyper,) = (part for part in parse(HYPER) if isinstance(part, Hyper))
     tables = {
         WEIGHTS: read_features(zoo, artifacts.features(collection), params.forecast.features, rows),
-        HYPER: describe(HYPER, zoo.weights[rows], zoo.layout, metrics),
+        HYPER: hyperparameters(metrics, hyper).set_axis(pd.Index(rows)),
         ACCURACY: metrics[[TARGET]],
     }
-    return Checkpoints(rows, tables, final_of_network[zoo.networks[rows]])
+    final = zoo.metrics[[TARGET]].iloc[final_row[zoo.networks[rows]]]
+    for table in (*tables.values(), final):
+        _check_finite(zoo, rows, table)
+    return Checkpoints(rows, tables, final[TARGET].to_numpy(dtype=np.float64))
 
 
-def _forecasts(
-    params: config.Params, collection: str, train: Checkpoints, test: Checkpoints
-) -> Iterator[tuple[str, str, Floats]]:
-    """Yield input, predictor and forecasts (K,) of the test half."""
-    yield AS_IS, "none", test.accuracy
+def _check_finite(zoo: Collection, rows: NDArray[np.int64], table: pd.DataFrame) -> None:
+    numbers = table.select_dtypes("number")
+    wrong = np.argwhere(~np.isfinite(numbers.to_numpy(dtype=np.float64)))
+    if len(wrong):
+        row, column = wrong[0]
+        network, value = zoo.metrics["modeldir"].iloc[rows[row]], numbers.to_numpy()[row, column]
+        raise CnnzooError(
+            f"{zoo.path}: `{numbers.columns[column]}` of network {network} is {value}, forecasts need finite numbers. "
+            f"`cnnzoo check {zoo.path}` tells all that is wrong."
+        )
+
+
+def _forecasts(params: config.Params, collection: str, train: Checkpoints, test: Checkpoints) -> list[Forecast]:
+    """Return the forecasts of the test half from the accuracy as it is, and from each of INPUTS by a fit."""
+    found = [Forecast(AS_IS, UNFITTED, test.accuracy)]
     jobs = params.runtime.threads or usable_cores()
     for name in INPUTS:
         task = Task(collection, params.forecast.predictor, f"forecast {name}", params.seed, params.search, jobs)
         predictor = task.build(task.kind.suggest(FixedTrial(task.kind.start)))
         predictor.fit(train.input(name), train.final)
-        yield name, task.predictor, predictor.predict(test.input(name))
+        found.append(Forecast(name, task.predictor, predictor.predict(test.input(name))))
+    return found
 
 
-def _scores(params: config.Params, collection: str, final: Floats, forecasts: Floats) -> Row:
-    values = scores.score(final, forecasts)
-    rng = seeds.generator(params.seed, "forecast.bootstrap", collection)
-    ranges = scores.intervals(final, forecasts, params.evaluate.bootstrap, params.evaluate.confidence, rng)
-    row: Row = {"kendall_tau_ceiling": values["kendall_tau_ceiling"]}
-    for name in SHOWN:
-        row |= {name: values[name], f"{name}_low": ranges[name][0], f"{name}_high": ranges[name][1]}
-    return row
+def _scores(params: config.Params, collection: str, final: Floats, forecasts: list[Forecast]) -> dict[str, Row]:
+    """Return the scores of each input with their intervals, and its gains over the fitted accuracy so far."""
+    confidence = params.evaluate.confidence
+    draws: dict[str, scores.Draws] = {}
+    rows: dict[str, Row] = {}
+    for one in forecasts:
+        rng = seeds.generator(params.seed, "forecast.bootstrap", collection)
+        draws[one.input] = scores.bootstrap(final, one.values, params.evaluate.bootstrap, rng)
+        values = scores.score(final, one.values)
+        row = rows[one.input] = {"kendall_tau_ceiling": values["kendall_tau_ceiling"]}
+        for name in SHOWN:
+            low, high = scores.interval(draws[one.input][name], confidence)
+            row |= {name: values[name], f"{name}_low": low, f"{name}_high": high}
+    for key, row in rows.items():
+        for name in GAINS:
+            low, high = scores.interval(draws[key][name] - draws[ACCURACY][name], confidence)
+            row |= {f"{name}_gain": row[name] - rows[ACCURACY][name]}
+            row |= {f"{name}_gain_low": low, f"{name}_gain_high": high}
+    return rows
 
 
-def _work(zoo: Collection, rows: NDArray[np.int64]) -> Floats:
-    """Return image passes of an epoch (K,), up to a common factor, and in the last column the epochs: (K, 2)."""
-    return zoo.metrics.iloc[rows][["config.train_fraction", "config.epochs"]].to_numpy(dtype=np.float64)
+def _stops(
+    params: config.Params, collection: str, zoo: Collection, epoch: int, test: Checkpoints, found: Forecast
+) -> list[Row]:
+    """Return what each share of STOPPED leads to."""
+    metrics = zoo.metrics.iloc[test.rows]
+    fraction, epochs = (metrics[f"config.{name}"].to_numpy(dtype=np.float64) for name in ("train_fraction", "epochs"))
+    lots = seeds.generator(params.seed, "forecast.lots", collection).permutation(len(test.final))
+    order = lots[np.argsort(found.values[lots], kind="stable")]
+    passes, left = fraction * epochs, fraction * (epochs - epoch)
+    return [
+        {"input": found.input, "stopped": share} | stop(test.final, order, share, passes, left) for share in STOPPED
+    ]
 
 
-def stop(final: Floats, forecasts: Floats, share: float, work: Floats, epoch: int) -> dict[str, float]:
-    """Return `kept_best`, `regret` and `saved` if a share of the networks is stopped at an epoch.
+def stop(final: Floats, order: NDArray[np.int64], share: float, passes: Floats, left: Floats) -> dict[str, float]:
+    """Return `kept_best`, `kept_best_5`, `regret` and `saved` if a share of the networks is stopped.
 
-    floor(share * K) networks with the lowest forecasts are stopped, of equal ones those that come first. `final` and
-    `forecasts` are (K,); `work` is (K, 2): passes an epoch, and epochs.
+    `order` (K,) holds the networks from the lowest to the highest forecast: the first floor(share * K) are stopped. All
+    others are (K,) too: `final` accuracies, image passes of a whole run, and those `left` of it.
     """
-    count = int(share * len(final) + 1e-9)
-    order = np.argsort(forecasts, kind="stable")
+    count = int(share * len(final) + 1e-9)  # 0.9 * 30 is below 27 in floating point
     ended, going = order[:count], order[count:]
-    best = np.argsort(-final, kind="stable")[: max(1, round(BEST * len(final)))]
-    passes, epochs = work[:, 0], work[:, 1]
-    spared = passes[ended] * np.maximum(epochs[ended] - epoch, 0)
-    return {
-        "kept_best": float(np.isin(best, going).mean()),
-        "regret": float(final.max() - final[going].max()) if len(going) else float("nan"),
-        "saved": float(spared.sum() / (passes * epochs).sum()),
+    row = {}
+    for name, best in BEST.items():
+        least = np.sort(final)[-math.ceil(best * len(final) - 1e-9)]
+        row[name] = float(np.isin(np.flatnonzero(final >= least), going).mean())
+    return row | {
+        "regret": float(final.max() - final[going].max()),
+        "saved": float(left[ended].sum() / passes.sum()),
     }
+
+
+def _summary(collection: str, epoch: int, rows: Mapping[str, Row], networks: int) -> str:
+    shown = ", ".join(f"{name} {rows[name]['r2']:.3f}" for name in (WEIGHTS, ACCURACY, HYPER))
+    return f"{collection}: epoch {epoch}: R2 of the final accuracy from {shown}, on {networks} held-out networks"
