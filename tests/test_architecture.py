@@ -9,6 +9,7 @@ from imports import PACKAGE, imported_files, imported_names
 LAYERS = [
     {"__main__", "cli", "stages"},
     {"report", "search", "evaluation", "forecasting", "tracking", "planning"},
+    {"scoring"},
     {"tuning"},
     {"predictors"},
     {"features", "scores", "drawing"},
@@ -17,6 +18,7 @@ LAYERS = [
     {"network", "recipes", "images"},
     {"artifacts", "atomic", "config", "cores", "seeds"},
     {"feature_names"},
+    {"feature_parts"},
     {"hyperparameters", "layout"},
     {"errors"},
 ]

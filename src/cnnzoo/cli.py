@@ -128,6 +128,55 @@ def track(collection: Annotated[str, typer.Argument(help="A collection of params
     _run(work)
 
 
+@app.command()
+def score(  # noqa: PLR0913, PLR0917 - one option each
+    files: Annotated[list[Path], typer.Argument(help=".safetensors, .npz, .npy, .pt, .pth, .h5 or .keras.")],
+    activation: Annotated[str | None, typer.Option(help="relu or tanh, where the file does not tell.")] = None,
+    collection: Annotated[str, typer.Option(help="The zoo to learn from; default: the first of params.yaml.")] = "",
+    predictor: Annotated[str | None, typer.Option(help="Default: the best that needs weights alone.")] = None,
+    features: Annotated[str | None, typer.Option(help="Its feature set; default: the best.")] = None,
+    neighbours: Annotated[int, typer.Option(help="How many networks of the zoo to name.", min=0)] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    root: Root = Path(),
+) -> None:
+    """Predict the test accuracy of networks from their weights, with an interval and the most similar of the zoo."""
+
+    def work() -> None:
+        from cnnzoo import config, scoring  # noqa: PLC0415 - imports pandas and the predictor's library
+
+        params = config.load(Artifacts(root).params)
+        name = collection or params.collections[0]
+        question = scoring.Question(name, predictor, features, activation, neighbours)
+        answer = scoring.answer(Artifacts(root), params, files, question)
+        typer.echo(answer.json()) if as_json else answer.print()
+
+    _run(work)
+
+
+@app.command()
+def register(
+    collection: Annotated[str, typer.Argument(help="Default: the first of params.yaml.")] = "", root: Root = Path()
+) -> None:
+    """Register a collection's best predictor in MLflow, for `mlflow models serve`: weights in, accuracy out."""
+
+    def work() -> None:
+        from cnnzoo import config, scoring  # noqa: PLC0415 - mlflow takes seconds to import
+        from cnnzoo.collection import Collection  # noqa: PLC0415
+        from cnnzoo.tracking.registry import register_scorer  # noqa: PLC0415
+
+        artifacts = Artifacts(root)
+        params = config.load(artifacts.params)
+        name = collection or params.collections[0]
+        best, scorer = scoring.choose_scorer(artifacts, params, name)
+        zoo = Collection.open(artifacts.zoo(name))
+        tags = {"predictor": best.predictor, "features": best.features, "cv_r2": f"{best.cv_r2:.4f}"}
+        uri = register_scorer(artifacts, name, scorer, zoo.weights[zoo.final()[0]], tags)
+        typer.echo(f"{best.predictor} on {best.features} is {uri}. Serve it from the project's folder with")
+        typer.echo(f"  MLFLOW_TRACKING_URI=sqlite:///mlruns/mlflow.db mlflow models serve -m {uri} --env-manager local")
+
+    _run(work)
+
+
 def _run(work: Callable[[], None]) -> None:
     code = explain_faults(work)
     if code:
