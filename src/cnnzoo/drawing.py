@@ -12,13 +12,15 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 DOTS_PER_INCH = 144
 INK, GREY, PALE, ACCENT, TREND = "#1f2933", "#6b7784", "#d5dbe1", "#1f6fb2", "#b5361c"
-CATEGORY_COLOURS = ("#1f6fb2", "#c77700", "#2a8f6d", "#7a5195", "#b5361c")
+CATEGORY_COLOURS = ("#2a8f6d", "#c2477f", "#5560b8", "#b8902a", "#5b7f95", "#8c5a3c")
+"""For collections, activations, optimizers ...: none of the colours that tell what a predictor knows."""
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": PALE,
@@ -106,3 +108,38 @@ def against_truth(
     axis.axline((0, 0), slope=1, color=GREY, linewidth=1)
     axis.scatter(target[shown], predicted[shown], color=colour, **dot_style(len(shown)))
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+
+
+def category_colour(place: int) -> str:
+    """Return the colour of the category at a place of a list; more categories than colours share them."""
+    return CATEGORY_COLOURS[place % len(CATEGORY_COLOURS)]
+
+
+def cells(axis: Axes, texts: NDArray[np.str_], shades: NDArray[np.float64], colours: Colormap) -> None:
+    """Draw a table of rows x columns whose cells are filled by `shades` in [0, 1]; NaN stays empty."""
+    axis.imshow(shades, cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for (row, column), shade in np.ndenumerate(shades):
+        if np.isfinite(shade):
+            axis.text(
+                column,
+                row,
+                str(texts[row, column]),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=_readable(colours(shade)),
+            )
+    axis.grid(visible=False)
+    axis.tick_params(length=0, labelcolor=INK)
+    axis.spines[:].set_visible(False)
+    rows, columns = shades.shape
+    for edge in range(1, rows):
+        axis.axhline(edge - 0.5, color="white", linewidth=1.5)
+    for edge in range(1, columns):
+        axis.axvline(edge - 0.5, color="white", linewidth=1.5)
+
+
+def _readable(background: tuple[float, float, float, float]) -> str:
+    """Return the colour of a text that is legible on a background: by the luma of its red, green and blue."""
+    red, green, blue, _ = background
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"

@@ -1,30 +1,48 @@
 """The report against recomputation from the files it reads; two small synthetic collections."""
 
+import dataclasses
 import json
 import re
 import shutil
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.decomposition import PCA
 
 from builders import make_collection, make_recipe, metrics_of
-from cnnzoo import evaluation, search
+from cnnzoo import evaluation, forecasting
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.config import load
 from cnnzoo.drawing import spread
 from cnnzoo.errors import CnnzooError
+from cnnzoo.features import write_features
 from cnnzoo.report import results, tables, write_report
-from cnnzoo.report.labels import features_label, kind_of
+from cnnzoo.report.forecast_figures import LINES, lesson
+from cnnzoo.report.labels import feature_label, features_label, kind_of
+from cnnzoo.report.leaderboard_figures import missed_shade
+from cnnzoo.report.overview_figures import principal_components
 from cnnzoo.report.page import _verdict
+from cnnzoo.report.transfer_figures import transfer_searches
 from imports import ROOT
 
 STATISTICS = "wstats-layers:0,1,2,3-qts:0,25,50,75,100"
 ERROR = {("catboost", STATISTICS): 0.02, ("linear", "hyper"): 0.1, ("dnn", "hyper+weights"): 0.01}
 """The searches of the synthetic study, with the size of their mistakes."""
 NETWORKS, DIVERGED = 26, {3: 2, 8: 40}
+
+
+INPUTS = tuple(line.input for line in LINES)
+EPOCHS = (0, 1, 2, 3, 20, 40, 60, 80, 86)
+
+
+def score_row(values: dict[str, float]) -> dict[str, float]:
+    """Scores with intervals of 0.01 to both sides."""
+    ends = {"": 0.0, "_low": -0.01, "_high": 0.01}
+    return {f"{name}{end}": value + shift for name, value in values.items() for end, shift in ends.items()}
 
 
 def write_study(artifacts: Artifacts, collection: str, seed: int) -> list[dict]:
@@ -42,24 +60,51 @@ def write_study(artifacts: Artifacts, collection: str, seed: int) -> list[dict]:
         r2 = 1 - np.sum(error**2) / np.sum((truth - truth.mean()) ** 2)
         row = {"collection": collection, "predictor": predictor, "features": features}
         row |= {"networks_train": len(rows), "networks_test": len(rows), "kendall_tau_ceiling": 1.0}
-        for name, value in {"r2": r2, "kendall_tau": 1 - size, "mae": np.abs(error).mean()}.items():
-            row |= {name: value, f"{name}_low": value - 0.01, f"{name}_high": value + 0.01}
-        scores.append(row)
+        row |= score_row({"r2": r2, "kendall_tau": 1 - size, "mae": np.abs(error).mean()})
+        scores.append(row | score_row({"r2_gain": 0.02 - size, "kendall_tau_gain": 0.02 - size}))
+    importance = pd.DataFrame({"feature": ["conv2d/bias:q50", "dense/kernel:std", "all:mean"], "importance": [1, 3, 0]})
+    importance.to_csv(artifacts.predictor(collection, "catboost", STATISTICS) / "importance.csv", index=False)
     return scores
+
+
+def write_forecasts(artifacts: Artifacts, collection: str) -> None:
+    """Write forecasts that get better with the epoch, and stopping that is safe from epoch 3 on with the weights."""
+    artifacts.forecast(collection).mkdir(parents=True)
+    scores = [
+        {"collection": collection, "epoch": epoch, "input": name, "predictor": "catboost", "kendall_tau_ceiling": 1.0}
+        | {"networks_train": 12, "networks_test": 12}
+        | score_row({"r2": epoch / 100, "kendall_tau": epoch / 100, "mae": 0.1})
+        for epoch in EPOCHS
+        for name in INPUTS
+    ]
+    pd.DataFrame(scores).to_csv(artifacts.forecast(collection) / "forecast.csv", index=False)
+    stopping = [
+        {"collection": collection, "epoch": epoch, "input": name, "stopped": share, "regret": 0.0}
+        | {"kept_best": 0.96 if epoch >= 3 and name == "weights" else 0.7, "saved": share * (86 - epoch) / 86}
+        for epoch in EPOCHS
+        for name in INPUTS
+        for share in (0.25, 0.5, 0.9)
+    ]
+    pd.DataFrame(stopping).to_csv(artifacts.forecast(collection) / "stopping.csv", index=False)
 
 
 def make_project(root: Path, collections: list[str]) -> tuple[Artifacts, object]:
     artifacts = Artifacts(root)
     listed = "\n".join(f"  {name}: {{dataset: mnist5k, networks: {NETWORKS}, minibatch: 64}}" for name in collections)
     text = re.sub(r"populations:\n(  .*\n)+", f"populations:\n{listed}\n", (ROOT / "params.yaml").read_text())
-    text = re.sub(r"collections: .*", f"collections: [{', '.join(collections)}]", text)
+    text = re.sub(r"\ncollections: .*", f"\ncollections: [{', '.join(collections)}]", text)
+    text = re.sub(r"\n  sets: .*", f'\n  sets: [hyper, "{STATISTICS}"]', text)
     artifacts.params.write_text(text)
     scores = []
     for seed, name in enumerate(collections):
-        make_collection(root / "data", NETWORKS, name, DIVERGED)
+        zoo = results.Collection.open(make_collection(root / "data", NETWORKS, name, DIVERGED))
+        write_features(zoo, [STATISTICS], artifacts.features(name))
         scores += write_study(artifacts, name, seed)
+        write_forecasts(artifacts, name)
     artifacts.evaluation.mkdir(parents=True)
     pd.DataFrame(scores).to_csv(artifacts.evaluation / "scores.csv", index=False)
+    apart = [row | {"activation": activation} for row in scores for activation in ("relu", "tanh")]
+    pd.DataFrame(apart).to_csv(artifacts.evaluation / "by_activation.csv", index=False)
     transfer = [
         {"trained_on": home, "predictor": predictor, "features": features, "tested_on": other}
         | {"r2": 0.9, "kendall_tau": 0.8}
@@ -115,21 +160,25 @@ def table_of(artifacts: Artifacts, name: str) -> pd.DataFrame:
 
 
 def test_the_page_fetches_nothing(page, written):
-    assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
     for _, attributes in page.tags:
         for name in ("src", "href", "srcset", "data", "poster", "style"):
             value = attributes.get(name) or "#"
             assert name == "style" or value.startswith(("data:image/png;base64,", "#"))
             assert "url(" not in value
-    style = re.findall(r"<style>(.*?)</style>", (written[0].report / "index.html").read_text(), re.DOTALL)
-    assert len(style) == 1
-    assert not re.search(r"url\(|@import|https?:", style[0])
+    text = (written[0].report / "index.html").read_text()
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert not re.search(r"url\(|@import|https?:", style)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert not re.search(r"fetch|import|XMLHttp|https?:|src|eval|innerHTML", script)
 
 
 def test_every_picture_is_a_file_with_a_description_and_stands_on_the_page(page, written):
     files = sorted(path.stem for path in (written[0].report / "figures").iterdir())
-    kinds = ("accuracies", "hyperparameters", "learning_curves", "predicted", "scores", "weights")
-    assert files == sorted([f"{name}-{kind}" for name in ("tiny", "other") for kind in kinds] + ["transfer"])
+    kinds = ("accuracies", "activations", "forecast", "hyperparameters", "importances", "learning_curves")
+    kinds += ("predicted", "scores", "weights")
+    over_all = ["distributions", "leaderboard", "maps", "transfer"]
+    assert files == sorted([f"{name}-{kind}" for name in ("tiny", "other") for kind in kinds] + over_all)
     assert sorted(figure["id"] for figure in page.all("figure")) == files
     assert all(len(image["alt"]) > 30 for image in page.all("img"))
     assert len(page.all("img")) == len(files)
@@ -138,19 +187,73 @@ def test_every_picture_is_a_file_with_a_description_and_stands_on_the_page(page,
 def test_links_and_headings_lead_somewhere(page):
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert {link["href"].removeprefix("#") for link in page.all("a")} == {"tiny", "other", "transfer"}
-    assert set(ids) >= {"tiny", "other", "transfer"}
+    targets = {link["href"].removeprefix("#") for link in page.all("a")}
+    assert targets == {"scores", "networks", "across", "early", "tiny", "other", "made"}
+    assert targets <= set(ids)
     assert len(page.all("h1")) == 1
 
 
 def test_the_headline_names_networks_divergences_best_predictor_and_baseline(page, written):
     scores = pd.read_csv(written[0].evaluation / "scores.csv").set_index(["collection", "predictor"])
     text = " ".join(page.text.split())
-    assert f"{NETWORKS} small CNNs trained on mnist5k" in text
-    assert f"{(NETWORKS - len(DIVERGED)) * 9} checkpoints kept, 2 diverged" in text
+    assert f"{2 * NETWORKS} small CNNs in 2 collections" in text
+    assert f"{2 * (NETWORKS - len(DIVERGED)) * 9} checkpoints kept, 4 networks diverged" in text
     for name in ("tiny", "other"):
-        assert f"R² {scores.loc[(name, 'catboost'), 'r2']:.3f} (1 is perfect" in text
-        assert f"R² {scores.loc[(name, 'linear'), 'r2']:.3f}." in text
+        best, baseline = (scores.loc[(name, predictor), "r2"] for predictor in ("catboost", "linear"))
+        assert f"R² {best:.3f}, where the hyperparameters alone reach {baseline:.3f}." in text
+
+
+def test_the_leaderboard_has_every_search_with_numbers_to_sort_by(written):
+    text = (written[0].report / "index.html").read_text()
+    body = re.search(r'<table id="leaderboard-table">.*?<tbody>(.*?)</tbody>', text, re.DOTALL)[1]
+    rows = re.findall(r'<tr class="(\w+)" data-collection="(\w+)".*?</tr>', body, re.DOTALL)
+    assert rows == [(kind, name) for name in ("tiny", "other") for kind in ("both", "weights", "hyperparameters")]
+    scores = table_of(written[0], "leaderboard.csv")
+    shown = [float(value) for value in re.findall(r'data-value="([^"]*)">', body)[::5]]
+    assert shown == pytest.approx(scores["r2"].tolist(), rel=1e-5)
+    assert body.count("published recipe") == 2
+    assert body.count('class="down"') == 4, "hyperparameters lose to the recipe, in R2 and tau of both collections"
+    assert body.count('class="up"') == 0
+
+
+def test_the_leaderboard_table_is_the_scores_with_names(written):
+    table = table_of(written[0], "leaderboard.csv")
+    scores = pd.read_csv(written[0].evaluation / "scores.csv", float_precision="round_trip")
+    merged = table.merge(scores, on=["collection", "predictor", "features"], suffixes=("", "_source"))
+    assert len(merged) == len(scores) == len(table)
+    for column in ("r2", "kendall_tau_high", "r2_gain_low", "mae"):
+        assert (merged[column] == merged[f"{column}_source"]).all()
+    assert table.loc[table["published_recipe"], "search"].tolist() == ["CatBoost · statistics of layers 0–3"] * 2
+
+
+def test_importances_are_shares_of_the_total_most_first(written):
+    own = table_of(written[0], "importances.csv").query("collection == 'tiny'")
+    assert own["name"].tolist() == [
+        "dense layer, kernel: standard deviation",
+        "convolution 1, bias: median",
+        "all weights: mean",
+    ]
+    assert own["importance"].tolist() == [0.75, 0.25, 0]
+
+
+def test_forecasts_of_all_collections_are_kept_as_tables(written):
+    for name in ("forecast", "stopping"):
+        table = table_of(written[0], f"{name}.csv")
+        sources = [
+            pd.read_csv(written[0].forecast(c) / f"{name}.csv", float_precision="round_trip") for c in ("tiny", "other")
+        ]
+        pd.testing.assert_frame_equal(table, pd.concat(sources, ignore_index=True))
+
+
+def test_the_lesson_of_a_forecast_is_the_earliest_safe_epoch(written):
+    found = results.read_results(*written).collections[0]
+    saved = f"{0.5 * (86 - 3) / 86:.0%}"
+    assert lesson(found) == (
+        "Stopping half of the networks at epoch 3 of 86 by a forecast from weights keeps 96% of the best tenth, where "
+        f"the accuracy so far alone keeps 70%, and saves {saved} of the work."
+    )
+    unsafe = dataclasses.replace(found, stopping=found.stopping.assign(kept_best=0.9))
+    assert lesson(unsafe).startswith("No forecast here lets half of the networks be stopped before epoch 86")
 
 
 def test_diverged_networks_are_listed_with_their_epoch(page):
@@ -215,6 +318,8 @@ def test_writing_twice_gives_the_same_bytes(project):
     [
         ("models/evaluation/scores.csv", "evaluate"),
         ("models/evaluation/transfer.csv", "evaluate"),
+        ("models/forecast/tiny/forecast.csv", "forecast"),
+        ("models/forecast/tiny/stopping.csv", "forecast"),
         ("models/predictors/tiny/linear/hyper/predictions.csv", "search"),
         ("data/zoo/tiny", "assemble"),
     ],
@@ -251,12 +356,15 @@ def test_one_collection_with_one_search_and_undefined_scores_has_a_page(tmp_path
     scores.loc[:, [column for column in scores if column.startswith(("r2", "kendall"))]] = np.nan
     scores.to_csv(path, index=False)
     (artifacts.zoo("tiny") / "diverged.csv").unlink()  # as in a published collection
+    (artifacts.evaluation / "by_activation.csv").unlink()
+    (artifacts.predictor("tiny", "catboost", STATISTICS) / "importance.csv").unlink()
     write_report(artifacts, params)
     page = Page((artifacts.report / "index.html").read_text())
     assert "–" in page.text
     assert "nan" not in page.text.lower()
     assert "none diverged" in page.text
-    assert not (artifacts.report / "figures" / "transfer.png").exists()
+    for optional in ("transfer", "tiny-activations", "tiny-importances"):
+        assert not (artifacts.report / "figures" / f"{optional}.png").exists()
     assert json.loads((artifacts.report / "summary.json").read_text())["tiny"]["hyper_r2"] is None
 
 
@@ -273,9 +381,12 @@ def test_the_verdict_depends_on_the_intervals():
 
 
 def test_names_of_files_are_those_of_the_stages_that_write_them():
-    assert results.PREDICTIONS == search.PREDICTIONS
+    assert results.PREDICTIONS == evaluation.PREDICTIONS
     assert (results.SCORES, results.TRANSFER) == (evaluation.SCORES_TABLE, evaluation.TRANSFER_TABLE)
-    assert results.BASELINE == evaluation.BASELINE
+    assert results.ACTIVATIONS == evaluation.ACTIVATION_TABLE
+    assert (results.FORECAST, results.STOPPING) == (forecasting.FORECAST_TABLE, forecasting.STOPPING_TABLE)
+    assert (results.BASELINE, results.RECIPE) == (evaluation.BASELINE, evaluation.RECIPE)
+    assert set(INPUTS) == {forecasting.AS_IS, *forecasting.INPUTS}
 
 
 @pytest.mark.parametrize(
@@ -287,13 +398,86 @@ def test_names_of_files_are_those_of_the_stages_that_write_them():
         ("hyper.learning_rate", "learning rate alone", "hyperparameters"),
         ("hyper+weights", "hyperparameters + all weights", "both"),
         (STATISTICS, "statistics of layers 0–3", "weights"),
+        ("wstats-layers:0,-3,-2,-1-qts:0,50,100", "statistics of the input and top three layers", "weights"),
+        ("wstats-layers:-1-qts:50", "statistics of the top layer", "weights"),
+        ("wnorm-layers:0,1,-2,-1-l1", "l1 norms of layers 0, 1 and the top two layers", "weights"),
+        ("wnorm-layers:0,-3,-1-l1", "l1 norms of layers 0, −3, −1", "weights"),
         ("wnorm-layers:0,3-l2", "l2 norms of layers 0, 3", "weights"),
         ("wstats-glob", "statistics of all weights", "weights"),
+        ("wspectra-layers:0,1,2,3", "singular values of layers 0–3", "weights"),
+        ("wchannels-layers:0,1,2,3", "sorted channel norms of layers 0–3", "weights"),
+        ("wproducts-layers:0,1,2,3", "products of layers 0–3", "weights"),
+        ("wstats-glob+probes", "statistics of all weights + responses to synthetic images", "weights"),
+        ("hyper.activation+probes", "activation + responses to synthetic images", "weights"),
+        ("hyper.activation", "activation alone", "hyperparameters"),
+        ("hyper.activation+hyper.dropout+weights", "activation + dropout + all weights", "both"),
         ("of the future", "of the future", "weights"),
     ],
 )
 def test_feature_sets_are_named_in_words(features, label, kind):
     assert (features_label(features), kind_of(features)) == (label, kind)
+
+
+@pytest.mark.parametrize(
+    ("feature", "label"),
+    [
+        ("conv2d/bias:q0", "convolution 1, bias: minimum"),
+        ("conv2d_2/kernel:q2.5", "convolution 3, kernel: percentile 2.5"),
+        ("dense/kernel:l2", "dense layer, kernel: l2 norm"),
+        ("layer-1/kernel:s0", "dense layer, kernel: singular value 1"),
+        ("layer-2/kernel:sum.s3", "layer −2, kernel: singular value 4 of its sum"),
+        ("conv2d*conv2d_1*dense:s1", "convolution 1 × convolution 2 × dense layer: singular value 2"),
+        ("config.learning_rate", "learning rate"),
+        ("confidence:q50", "confidence: median"),
+        ("rank", "rank"),
+    ],
+)
+def test_features_are_named_in_words(feature, label):
+    assert feature_label(feature) == label
+
+
+def test_a_map_is_the_principal_components_of_ranks():
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((60, 2)) * (5, 1)
+    table = pd.DataFrame(np.exp(hidden @ rng.standard_normal((2, 7))))
+    places, shares = principal_components(table)
+    reference = PCA(2).fit(table.rank() * 2 / 60)
+    assert np.abs(places) == pytest.approx(np.abs(reference.transform(table.rank() * 2 / 60)), abs=1e-9)
+    assert shares == pytest.approx(reference.explained_variance_ratio_)
+    assert principal_components(np.log(table))[0] == pytest.approx(places), "scales do not count, order does"
+
+
+def test_a_map_of_one_network_or_of_equal_ones_is_one_place():
+    for rows in (1, 5):
+        places, shares = principal_components(pd.DataFrame(np.ones((rows, 3))))
+        assert not places.any()
+        assert not shares.any()
+
+
+def test_shades_follow_the_share_that_is_missed():
+    assert missed_shade(np.array([-3.0, 0.0, 0.9, 0.99, 1.0])) == pytest.approx([0, 0, 0.5, 1, 1])
+    assert np.isnan(missed_shade(np.array([np.nan]))[0])
+
+
+def test_transfer_grids_are_the_best_of_each_predictor_and_one_that_fits_every_shape():
+    everywhere = [("one", "one"), ("one", "two"), ("two", "one"), ("two", "two")]
+    at_home = [("one", "one"), ("two", "two")]
+    r2 = {("catboost", "weights"): 0.9, ("catboost", "wstats-glob"): 0.6, ("linear", "weights"): 0.7}
+    r2 |= {("catboost", "hyper"): 0.95, ("linear", "wstats-glob"): 0.5}
+    scores = pd.DataFrame([{"predictor": p, "features": f, "r2": value} for (p, f), value in r2.items()])
+    pairs = {search: everywhere if search[1] != "weights" else at_home for search in r2}
+    transfer = pd.DataFrame(
+        [
+            {"predictor": p, "features": f, "trained_on": home, "tested_on": other}
+            for (p, f), fits in pairs.items()
+            for home, other in fits
+        ]
+    )
+    study = results.Results((types.SimpleNamespace(scores=scores),), transfer)
+    best = [("catboost", "weights"), ("linear", "weights")]
+    assert transfer_searches(study) == [*best, ("catboost", "wstats-glob")]
+    same_shapes = transfer[transfer["trained_on"] == transfer["tested_on"]]
+    assert transfer_searches(dataclasses.replace(study, transfer=same_shapes)) == best
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 5), (5, 5), (7, 3), (30_000, 4000)])

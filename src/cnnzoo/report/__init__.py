@@ -1,6 +1,7 @@
 """The report: figures, small tables, and one HTML page that opens offline.
 
-`results.py` reads, `tables.py` counts, `zoo_figures.py` and `score_figures.py` draw, `page.py` writes the page.
+`results.py` reads, `tables.py` counts, `labels.py` names, `*_figures.py` draw, `page.py` fills what lies in
+`templates/`: the page, its style and the script of its table.
 """
 
 import json
@@ -9,14 +10,28 @@ from cnnzoo.artifacts import Artifacts
 from cnnzoo.atomic import atomic_folder
 from cnnzoo.config import Params
 from cnnzoo.report import tables
-from cnnzoo.report.page import Section, render
-from cnnzoo.report.results import read_results
-from cnnzoo.report.score_figures import score_pictures, transfer_picture
+from cnnzoo.report.forecast_figures import forecast_picture
+from cnnzoo.report.leaderboard_figures import activation_picture, best_picture, leaderboard_picture
+from cnnzoo.report.overview_figures import distribution_picture, map_picture
+from cnnzoo.report.page import Overview, Section, render
+from cnnzoo.report.results import CollectionResults, read_results
+from cnnzoo.report.score_figures import importance_picture, predicted_picture
+from cnnzoo.report.transfer_figures import transfer_picture
 from cnnzoo.report.zoo_figures import zoo_pictures
 
 __all__ = ["write_report"]
 
 PAGE, FIGURES, SUMMARY = "index.html", "figures", "summary.json"
+TABLES = (
+    tables.accuracies,
+    tables.learning_curves,
+    tables.predicted,
+    tables.leaderboard,
+    tables.importances,
+    tables.forecast,
+    tables.stopping,
+)
+"""What is written as CSV, each under its function's name."""
 
 
 def write_report(artifacts: Artifacts, params: Params) -> None:
@@ -26,15 +41,25 @@ def write_report(artifacts: Artifacts, params: Params) -> None:
     Raises `CnnzooError` that names a missing or damaged input and the stage that makes it.
     """
     results = read_results(artifacts, params)
-    sections = [Section(found, list(zoo_pictures(found)), list(score_pictures(found))) for found in results.collections]
-    transfer = transfer_picture(results)
-    pictures = [picture for part in sections for picture in (*part.zoo_pictures, *part.score_pictures)]
+    overview = Overview(
+        leaderboard_picture(results), distribution_picture(results), map_picture(results), transfer_picture(results)
+    )
+    sections = [_section(found) for found in results.collections]
+    pictures = overview.pictures + [picture for one in sections for picture in (one.forecast, *one.pictures)]
     summary = {found.name: tables.summary(found) for found in results.collections}
     with atomic_folder(artifacts.report) as folder:
         (folder / FIGURES).mkdir()
-        for picture in [*pictures, *([transfer] if transfer else [])]:
+        for picture in pictures:
             (folder / FIGURES / f"{picture.name}.png").write_bytes(picture.png)
-        for table in (tables.accuracies, tables.learning_curves, tables.predicted):
+        for table in TABLES:
             table(results).to_csv(folder / f"{table.__name__}.csv", index=False, lineterminator="\n")
         (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        (folder / PAGE).write_text(render(sections, transfer, params), encoding="utf-8")
+        (folder / PAGE).write_text(render(sections, overview, params), encoding="utf-8")
+
+
+def _section(found: CollectionResults) -> Section:
+    of_scores = (best_picture, predicted_picture, activation_picture, importance_picture)
+    drawn = [draw(found) for draw in of_scores]
+    return Section(
+        found, forecast_picture(found), [*(picture for picture in drawn if picture is not None), *zoo_pictures(found)]
+    )

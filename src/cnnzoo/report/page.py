@@ -1,4 +1,4 @@
-"""The page: numbers and pictures put into `template.html`. One file that opens offline and fetches nothing."""
+"""The page: numbers and pictures put into `templates/`. One file that opens offline and fetches nothing."""
 
 import base64
 import json
@@ -15,12 +15,13 @@ import pandas as pd
 from cnnzoo.config import Params
 from cnnzoo.drawing import Picture
 from cnnzoo.report import tables
-from cnnzoo.report.labels import features_label, kind_of, predictor_label
-from cnnzoo.report.results import CollectionResults
+from cnnzoo.report.labels import KINDS, features_label, kind_of, predictor_label
+from cnnzoo.report.results import RECIPE, CollectionResults
 
 MADE_WITH = ("cnnzoo", "torch", "pytorch-lightning", "catboost", "optuna", "scikit-learn", "numpy", "pandas")
 SHOWN_PARAMS = ("seed", "populations", "imported", "recipes", "train", "features", "search", "forecast", "evaluate")
 """What determines results; the rest of params.yaml changes where data come from, or speed."""
+TEMPLATES = ("page.html", "style.css", "table.js")
 MOST_DIVERGED = 20
 MISSING = "–"
 
@@ -30,20 +31,53 @@ class Section:
     """One collection on the page."""
 
     found: CollectionResults
-    zoo_pictures: Sequence[Picture]
-    score_pictures: Sequence[Picture]
+    forecast: Picture
+    pictures: Sequence[Picture]
+    """All others, in the order of the page."""
 
 
-def render(sections: Sequence[Section], transfer: Picture | None, params: Params) -> str:
+@dataclass(frozen=True)
+class Overview:
+    """The pictures over all collections."""
+
+    leaderboard: Picture
+    distributions: Picture
+    maps: Picture | None
+    transfer: Picture | None
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Those that there are."""
+        every = (self.leaderboard, self.distributions, self.maps, self.transfer)
+        return [picture for picture in every if picture is not None]
+
+
+def render(sections: Sequence[Section], overview: Overview, params: Params) -> str:
     """Return the HTML of the whole page."""
+    folder = files(__package__) / "templates"
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.DictLoader({name: (folder / name).read_text(encoding="utf-8") for name in TEMPLATES}),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"data_uri": _data_uri}
-    template = environment.from_string(files(__package__).joinpath("template.html").read_text(encoding="utf-8"))
-    return template.render(
-        sections=[_section(section) for section in sections],
-        transfer=transfer,
+    facts = [tables.summary(section.found) for section in sections]
+    return environment.get_template("page.html").render(
+        totals={
+            "trained": sum(fact["networks"] + fact["diverged"] for fact in facts),
+            "diverged": sum(fact["diverged"] for fact in facts),
+            "checkpoints": sum(fact["checkpoints"] for fact in facts),
+        },
+        collections=[_collection(section) for section in sections],
+        rows=[_row(section.found, row) for section in sections for _, row in section.found.scores.iterrows()],
+        kinds=KINDS.items(),
+        leaderboard=overview.leaderboard,
+        distributions=overview.distributions,
+        maps=overview.maps,
+        transfer=overview.transfer,
+        forecasts=[section.forecast for section in sections],
         confidence=f"{params.evaluate.confidence:.0%}",
         trials=params.search.trials,
         folds=params.search.folds,
@@ -52,44 +86,64 @@ def render(sections: Sequence[Section], transfer: Picture | None, params: Params
     )
 
 
-def _section(section: Section) -> dict[str, Any]:
+def _collection(section: Section) -> dict[str, Any]:
     found = section.found
-    best, baseline = found.best, found.baseline
-    epochs = found.zoo.epochs
+    best, baseline, recipe = found.best, found.baseline, found.recipe
     return {
         "name": found.name,
         "dataset": found.dataset,
         "facts": tables.summary(found),
-        "epochs": ", ".join(map(str, epochs)),
-        "last_epoch": epochs[-1],
+        "epochs": ", ".join(map(str, found.zoo.epochs)),
         "parameters": found.zoo.layout.size,
         "range": [f"{value:.1%}" for value in np.quantile(found.accuracy, [0, 0.5, 1])],
         "tested": int(best["networks_test"]),
         "trained": int(best["networks_train"]),
-        "best": _score_row(best),
-        "baseline": None if baseline is None else _score_row(baseline),
-        "verdict": _verdict(best, baseline),
-        "scores": [_score_row(row) for _, row in found.scores.iterrows()],
+        "best": _row(found, best),
+        "baseline": None if baseline is None else _row(found, baseline),
+        "recipe": None if recipe is None or recipe.name == best.name else _row(found, recipe),
+        "verdicts": [_verdict(best, baseline), *_gain_verdict(best)],
         "ceiling": _number(best["kendall_tau_ceiling"]),
-        "zoo_pictures": section.zoo_pictures,
-        "score_pictures": section.score_pictures,
+        "pictures": section.pictures,
         "diverged": _diverged(found.diverged),
     }
 
 
-def _score_row(row: "pd.Series[Any]") -> dict[str, Any]:
-    """Return one row of the table of scores, as texts."""
+def _row(found: CollectionResults, row: "pd.Series[Any]") -> dict[str, Any]:
+    """Return one row of the leaderboard, as texts."""
+    kind = kind_of(row["features"])
+    marks = [("published recipe", found.recipe), ("best on weights", found.best), ("baseline", found.baseline)]
     return {
+        "collection": found.name,
         "predictor": predictor_label(row["predictor"]),
         "features": features_label(row["features"]),
         "features_name": row["features"],
-        "kind": kind_of(row["features"]),
-        "r2": _number(row["r2"]),
-        "r2_interval": _interval(row, "r2"),
-        "kendall_tau": _number(row["kendall_tau"]),
-        "kendall_tau_interval": _interval(row, "kendall_tau"),
-        "mae": _number(100 * row["mae"], digits=1),
+        "kind": kind,
+        "kind_words": KINDS[kind],
+        "mark": next((mark for mark, one in marks if one is not None and one.name == row.name), None),
+        "r2": _score(row, "r2"),
+        "kendall_tau": _score(row, "kendall_tau"),
+        "mae": _score(row, "mae", scale=100, digits=1),
+        "r2_gain": _gain(row, "r2_gain"),
+        "kendall_tau_gain": _gain(row, "kendall_tau_gain"),
     }
+
+
+def _score(row: "pd.Series[Any]", name: str, scale: float = 1, digits: int = 3) -> dict[str, str]:
+    """Return a score as text, its interval, and the value to sort by; empty where it is undefined."""
+    value, low, high = (scale * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    known = bool(np.isfinite(value))
+    interval = f"{_number(low, digits)} to {_number(high, digits)}" if known else ""
+    return {"text": _number(value, digits), "interval": interval, "value": f"{value:.6g}" if known else ""}
+
+
+def _gain(row: "pd.Series[Any]", name: str) -> dict[str, str]:
+    """Return a difference with its sign; its direction is `up` or `down` if the interval lies on one side of 0."""
+    found = _score(row, name)
+    if not found["value"] or (row["predictor"], row["features"]) == RECIPE:
+        return {"text": MISSING, "interval": "", "value": "", "direction": ""}
+    direction = "up" if row[f"{name}_low"] > 0 else "down" if row[f"{name}_high"] < 0 else ""
+    sign = "+" if row[name] > 0 else ""
+    return found | {"text": f"{sign}{found['text']}", "direction": direction}
 
 
 def _verdict(best: "pd.Series[Any]", baseline: "pd.Series[Any] | None") -> str:
@@ -109,6 +163,21 @@ def _verdict(best: "pd.Series[Any]", baseline: "pd.Series[Any] | None") -> str:
     )
 
 
+def _gain_verdict(best: "pd.Series[Any]") -> list[str]:
+    """Say in words what the best predictor gains over the published recipe; nothing where that is not known."""
+    if (best["predictor"], best["features"]) == RECIPE:
+        return ["The published recipe, boosted trees on statistics of all layers, is the best here."]
+    gain = _gain(best, "r2_gain")
+    if not gain["value"]:
+        return []
+    sure = {
+        "up": "the interval excludes 0",
+        "down": "the interval excludes 0",
+        "": "the interval includes 0, so it may be chance",
+    }[gain["direction"]]
+    return [f"Over the published recipe the best predictor gains {gain['text']} in R² ({gain['interval']}): {sure}."]
+
+
 def _diverged(table: pd.DataFrame) -> dict[str, Any]:
     columns = ("network", "activation", "optimizer", "learning_rate", "w_init", "diverged_epoch")
     shown = [f"config.{name}" if f"config.{name}" in table else name for name in columns]
@@ -122,10 +191,6 @@ def _diverged(table: pd.DataFrame) -> dict[str, Any]:
 
 def _number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", "−") if np.isfinite(value) else MISSING
-
-
-def _interval(row: "pd.Series[Any]", name: str) -> str:
-    return f"{_number(row[f'{name}_low'])} to {_number(row[f'{name}_high'])}"
 
 
 def _parameter(params: Params, name: str) -> str:

@@ -1,6 +1,6 @@
 """What the report is about: everything that the earlier stages found out, read once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,23 +13,36 @@ from cnnzoo.artifacts import Artifacts
 from cnnzoo.collection import Collection
 from cnnzoo.config import Params
 from cnnzoo.errors import CnnzooError
-from cnnzoo.report.labels import kind_of
+from cnnzoo.features import Statistics, parse, read_features
+from cnnzoo.report.labels import Kind, kind_of
 
-# Named here once more, as the search and the evaluation name them: importing those would import all of machine
-# learning for a page of figures. A test compares the names.
-PREDICTIONS, SCORES, TRANSFER, DIVERGED = "predictions.csv", "scores.csv", "transfer.csv", "diverged.csv"
-BASELINE = "hyper"
-
-_SCORE_NAMES = ("r2", "kendall_tau", "mae")
-SCORES_COLUMNS = (
-    *("collection", "predictor", "features", "networks_train", "networks_test", "kendall_tau_ceiling"),
-    *(f"{name}{suffix}" for name in _SCORE_NAMES for suffix in ("", "_low", "_high")),
-)
-PREDICTIONS_COLUMNS = ("row", "network", "test_accuracy", "predicted")
-TRANSFER_COLUMNS = ("trained_on", "predictor", "features", "tested_on", "r2", "kendall_tau")
+# Named here once more, as the stages that write them name them: importing those would import all of machine learning
+# for a page of figures. A test compares the names.
+PREDICTIONS, IMPORTANCES, DIVERGED = "predictions.csv", "importance.csv", "diverged.csv"
+SCORES, ACTIVATIONS, TRANSFER = "scores.csv", "by_activation.csv", "transfer.csv"
+FORECAST, STOPPING = "forecast.csv", "stopping.csv"
 
 Search = tuple[str, str]
 """A predictor and its feature set."""
+BASELINE = "hyper"
+RECIPE: Search = ("catboost", "wstats-layers:0,1,2,3-qts:0,25,50,75,100")
+"""The published recipe, boosted trees on statistics of all layers: gains are measured from it."""
+
+_ENDS = ("", "_low", "_high")
+SEARCH_COLUMNS = ("collection", "predictor", "features")
+SCORES_COLUMNS = (
+    *(*SEARCH_COLUMNS, "networks_train", "networks_test", "kendall_tau_ceiling"),
+    *(f"{name}{end}" for name in ("r2", "kendall_tau", "mae") for end in _ENDS),
+)
+GAIN_COLUMNS = tuple(f"{name}_gain{end}" for name in ("r2", "kendall_tau") for end in _ENDS)
+"""How much is gained over the published recipe; empty where the recipe is not among the searches."""
+PREDICTIONS_COLUMNS = ("row", "network", "test_accuracy", "predicted")
+TRANSFER_COLUMNS = ("trained_on", "predictor", "features", "tested_on", "r2", "kendall_tau")
+FORECAST_COLUMNS = (
+    *("collection", "epoch", "input", "networks_test", "kendall_tau_ceiling"),
+    *(f"{name}{end}" for name in ("r2", "kendall_tau") for end in _ENDS),
+)
+STOPPING_COLUMNS = ("collection", "epoch", "input", "stopped", "kept_best", "regret", "saved")
 
 
 @dataclass(frozen=True)
@@ -41,10 +54,20 @@ class CollectionResults:
     zoo: Collection
     diverged: pd.DataFrame
     """The networks that have no rows, one a row; empty if there are none."""
+    statistics: pd.DataFrame | None
+    """Statistics of the final weights, one row a network; None where they are no input of this project."""
     scores: pd.DataFrame
     """One row a search, best R2 first."""
+    by_activation: pd.DataFrame
+    """The same and `activation`, over the networks with that activation alone; empty if not evaluated so."""
     predictions: Mapping[Search, pd.DataFrame]
     """The held-out half as each search predicts it: row, network, test_accuracy, predicted."""
+    importances: Mapping[Search, pd.DataFrame]
+    """feature and importance, for the searches whose predictor tells them."""
+    forecast: pd.DataFrame
+    """Scores of forecasts of the final accuracy, one row an epoch and input."""
+    stopping: pd.DataFrame
+    """What stopping a share of the networks costs and saves, one row an epoch, input and share."""
 
     @cached_property
     def final(self) -> pd.DataFrame:
@@ -59,14 +82,22 @@ class CollectionResults:
     @property
     def best(self) -> pd.Series:
         """The scores of the best search that sees nothing but weights; of the best at all if none does."""
-        of_weights = self.scores[self.scores["features"].map(kind_of) == "weights"]
-        return (self.scores if of_weights.empty else of_weights).iloc[0]
+        found = self.best_of("weights")
+        return self.scores.iloc[0] if found is None else found
 
     @property
     def baseline(self) -> pd.Series | None:
         """The scores of the best search that sees nothing but all hyperparameters, if there is one."""
-        found = self.scores[self.scores["features"] == BASELINE]
-        return None if found.empty else found.iloc[0]
+        return _first(self.scores[self.scores["features"] == BASELINE])
+
+    @property
+    def recipe(self) -> pd.Series | None:
+        """The scores of the published recipe, if it is among the searches."""
+        return _first(self.scores[is_recipe(self.scores)])
+
+    def best_of(self, kind: Kind) -> pd.Series | None:
+        """Return the scores of the best search of a kind, if there is one."""
+        return _first(self.scores[self.scores["features"].map(kind_of) == kind])
 
 
 @dataclass(frozen=True)
@@ -78,40 +109,84 @@ class Results:
     """One row a search and pair of collections: trained_on, predictor, features, tested_on, r2, kendall_tau ..."""
 
 
+def is_recipe(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Tell which rows of a table of searches are the published recipe."""
+    return (table["predictor"] == RECIPE[0]) & (table["features"] == RECIPE[1])
+
+
 def read_results(artifacts: Artifacts, params: Params) -> Results:
     """Read what the report shows; raises `CnnzooError` that names a missing file and the stage that makes it."""
     scores = _read_table(artifacts.evaluation / SCORES, SCORES_COLUMNS, "evaluate")
+    path = artifacts.evaluation / ACTIVATIONS
+    by_activation = (
+        _read_table(path, (*SCORES_COLUMNS, "activation"), "evaluate")
+        if path.exists()
+        else pd.DataFrame(columns=[*SCORES_COLUMNS, "activation"])
+    )
     transfer = _read_table(artifacts.evaluation / TRANSFER, TRANSFER_COLUMNS, "evaluate")
-    found = tuple(_read_collection(artifacts, params, name, scores) for name in params.collections)
+    found = tuple(_read_collection(artifacts, params, name, scores, by_activation) for name in params.collections)
     return Results(found, transfer[transfer["trained_on"].isin(params.collections)])
 
 
-def _read_collection(artifacts: Artifacts, params: Params, name: str, scores: pd.DataFrame) -> CollectionResults:
+def _read_collection(
+    artifacts: Artifacts, params: Params, name: str, scores: pd.DataFrame, by_activation: pd.DataFrame
+) -> CollectionResults:
     folder = artifacts.zoo(name)
     if not folder.is_dir():
         raise CnnzooError(f"{folder}: not there; make it with `dvc repro assemble`")
-    own = scores[scores["collection"] == name]
+    own = _best_first(scores, name)
     if own.empty:
         path = artifacts.evaluation / SCORES
         raise CnnzooError(f"{path}: no scores of collection `{name}`; make them with `dvc repro evaluate`")
-    own = own.sort_values(["r2", "predictor", "features"], ascending=[False, True, True], ignore_index=True)
-    predictions = {
-        (predictor, features): _read_table(
-            artifacts.predictor(name, predictor, features) / PREDICTIONS, PREDICTIONS_COLUMNS, "search"
-        )
-        for predictor, features in zip(own["predictor"], own["features"], strict=True)
-    }
+    zoo = Collection.open(folder)
+    folders = {search: artifacts.predictor(name, *search) for search in _searches(own)}
     diverged = folder / DIVERGED  # a published collection has no such file
     return CollectionResults(
         name=name,
         dataset=params.definition(name).dataset,
-        zoo=Collection.open(folder),
+        zoo=zoo,
         diverged=_read_table(diverged, ("network", "diverged_epoch"), "assemble")
         if diverged.exists()
         else pd.DataFrame(columns=["network", "diverged_epoch"]),
+        statistics=_read_statistics(artifacts, params, name, zoo),
         scores=own,
-        predictions=predictions,
+        by_activation=_best_first(by_activation, name),
+        predictions={
+            search: _read_table(path / PREDICTIONS, PREDICTIONS_COLUMNS, "search") for search, path in folders.items()
+        },
+        importances={
+            search: _read_table(path / IMPORTANCES, ("feature", "importance"), "search")
+            for search, path in folders.items()
+            if (path / IMPORTANCES).exists()
+        },
+        forecast=_read_table(artifacts.forecast(name) / FORECAST, FORECAST_COLUMNS, "forecast"),
+        stopping=_read_table(artifacts.forecast(name) / STOPPING, STOPPING_COLUMNS, "forecast"),
     )
+
+
+def _best_first(table: pd.DataFrame, collection: str) -> pd.DataFrame:
+    """Return the rows of a collection, best R2 first, with gains."""
+    own = table[table["collection"] == collection]
+    own = own.reindex(columns=[*own.columns, *(name for name in GAIN_COLUMNS if name not in own)])
+    return own.sort_values(["r2", "predictor", "features"], ascending=[False, True, True], ignore_index=True)
+
+
+def _searches(scores: pd.DataFrame) -> Sequence[Search]:
+    return list(zip(scores["predictor"], scores["features"], strict=True))
+
+
+def _read_statistics(artifacts: Artifacts, params: Params, name: str, zoo: Collection) -> pd.DataFrame | None:
+    """Return the statistics of the most layers that params.yaml names, at the final checkpoints."""
+    named = [part for features in (*params.features.sets, params.forecast.features) for part in parse(features)]
+    per_layer = [part for part in named if isinstance(part, Statistics) and part.layers is not None]
+    if not per_layer:
+        return None
+    widest = max(per_layer, key=lambda part: len(part.layers or ()))
+    return read_features(zoo, artifacts.features(name), widest.name, zoo.final())
+
+
+def _first(table: pd.DataFrame) -> pd.Series | None:
+    return None if table.empty else table.iloc[0]
 
 
 def _read_table(path: Path, columns: tuple[str, ...], stage: str) -> pd.DataFrame:

@@ -1,75 +1,25 @@
-"""Figures of the predictors: how near they come, how they compare, how they fare on other collections."""
+"""Figures of single predictors: how near they come to the truth, and what they rely on."""
 
-from collections.abc import Iterator, Sequence
-
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnnzoo import drawing
 from cnnzoo.drawing import Picture
+from cnnzoo.report import tables
 from cnnzoo.report.labels import Kind, features_label, kind_of, predictor_label
-from cnnzoo.report.results import CollectionResults, Results
+from cnnzoo.report.leaderboard_figures import KIND_COLOURS
+from cnnzoo.report.results import CollectionResults
 
-KIND_COLOURS: dict[Kind, str] = {"weights": drawing.ACCENT, "both": "#7a5195", "hyperparameters": "#c77700"}
-MOST_PANELS = 9
-LOWEST_SHOWN = -0.25
-"""Scores below are shown at the edge: one hopeless predictor must not squeeze all others."""
-
-
-def score_pictures(found: CollectionResults) -> Iterator[Picture]:
-    """Yield the figures of a collection's predictors, in the order of the page."""
-    yield _leaderboard(found)
-    yield _predicted(found)
+MOST_PANELS = 6
+MOST_FEATURES = 15
+TELLING: tuple[Kind, ...] = ("weights", "hyperparameters")
+"""The kinds of searches whose importances are shown."""
 
 
-def _leaderboard(found: CollectionResults) -> Picture:
-    table = found.scores
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots(1, 2, sharey=True)
-        for axis, name, title in zip(axes, ("r2", "kendall_tau"), ("R²", "Kendall's τ"), strict=True):
-            _intervals(axis, table, name)
-            axis.set_title(title)
-        axes[1].axvline(table["kendall_tau_ceiling"].max(), color=drawing.INK, linestyle=":", label="ceiling of τ")
-        labels = [
-            f"{predictor_label(predictor)} · {features_label(features)}"
-            for predictor, features in zip(table["predictor"], table["features"], strict=True)
-        ]
-        axes[0].set_yticks(range(len(table)), labels)
-        axes[0].tick_params(axis="y", labelcolor=drawing.INK)
-        axes[0].invert_yaxis()
-        for kind, colour in KIND_COLOURS.items():
-            if (table["features"].map(kind_of) == kind).any():
-                knows = "weights and hyperparameters" if kind == "both" else f"{kind} only"
-                axes[1].plot([], [], "o", color=colour, label=f"knows {knows}")
-        figure.legend(loc="outside lower right", ncols=4)
-
-    first = table.iloc[0]
-    cut = f" What lies below −{-LOWEST_SHOWN} is cut off." if (table["r2_low"] < LOWEST_SHOWN).any() else ""
-    return Picture(
-        name=f"{found.name}-scores",
-        title="Which predictor is best?",
-        caption=f"Scores on the held-out networks with their bootstrap intervals, best R² first.{cut}",
-        alt=f"R2 and Kendall's tau of {len(table)} predictors with intervals; the best R2, {first['r2']:.3f}, has "
-        f"{predictor_label(first['predictor'])} on {features_label(first['features'])}.",
-        png=drawing.draw(10, 1.3 + 0.3 * len(table), paint),
-    )
-
-
-def _intervals(axis: Axes, table: pd.DataFrame, name: str) -> None:
-    for place, row in enumerate(table.to_dict("records")):
-        colour = KIND_COLOURS[kind_of(row["features"])]
-        value, low, high = (max(row[column], LOWEST_SHOWN) for column in (name, f"{name}_low", f"{name}_high"))
-        axis.plot([low, high], [place, place], color=colour, linewidth=2, alpha=0.5, solid_capstyle="butt")
-        axis.plot(value, place, "<" if row[name] < LOWEST_SHOWN else "o", color=colour, markersize=6)
-    left, _ = axis.get_xlim()
-    axis.set_xlim(left, 1.02)
-
-
-def _predicted(found: CollectionResults) -> Picture:
-    shown = found.scores.head(MOST_PANELS)
+def predicted_picture(found: CollectionResults) -> Picture:
+    """Return predicted over true accuracies: of the best search, the recipe, the baseline, and the next best ones."""
+    shown = _shown(found)
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
 
@@ -88,7 +38,7 @@ def _predicted(found: CollectionResults) -> Picture:
         figure.supxlabel("true test accuracy", fontsize=9)
         figure.supylabel("predicted", fontsize=9)
 
-    more = f" The best {len(shown)} of {len(found.scores)}." if len(shown) < len(found.scores) else ""
+    more = f" {len(shown)} of {len(found.scores)}, best first." if len(shown) < len(found.scores) else ""
     return Picture(
         name=f"{found.name}-predicted",
         title="Predicted against true accuracy",
@@ -99,58 +49,54 @@ def _predicted(found: CollectionResults) -> Picture:
     )
 
 
+def _shown(found: CollectionResults) -> pd.DataFrame:
+    """Return at most MOST_PANELS searches, best first: the landmarks whatever their rank, then the best others."""
+    landmarks = [row.name for row in (found.best, found.recipe, found.baseline) if row is not None]
+    order = list(dict.fromkeys([*landmarks, *found.scores.index]))
+    return found.scores.loc[sorted(order[:MOST_PANELS], key=int)]
+
+
 def _against_truth(axis: Axes, found: CollectionResults, predictor: str, features: str) -> None:
     table = found.predictions[predictor, features]
     target, predicted = table["test_accuracy"].to_numpy(), table["predicted"].to_numpy()
     drawing.against_truth(axis, target, predicted, KIND_COLOURS[kind_of(features)])
 
 
-def transfer_picture(results: Results) -> Picture | None:
-    """Return the scores of one search on all collections (paper, figure 4); None for a single collection."""
-    names = [found.name for found in results.collections]
-    if len(names) < 2:
+def importance_picture(found: CollectionResults) -> Picture | None:
+    """Return what the best search on weights alone relies on, and on hyperparameters; None if no predictor tells."""
+    order = zip(found.scores["predictor"], found.scores["features"], strict=True)
+    known = [search for search in order if search in found.importances]  # best first
+    chosen = [
+        next(search for search in known if kind_of(search[1]) == kind)
+        for kind in TELLING
+        if any(kind_of(features) == kind for _, features in known)
+    ]
+    if not chosen:
         return None
-    predictor, features = _best_overall(results)
-    table = results.transfer
-    chosen = table[(table["predictor"] == predictor) & (table["features"] == features)]
 
     def paint(figure: Figure) -> None:
-        for axis, name, title in zip(
-            figure.subplots(1, 2, sharey=True), ("r2", "kendall_tau"), ("R²", "Kendall's τ"), strict=True
-        ):
-            _grid(axis, chosen.pivot_table(index="trained_on", columns="tested_on", values=name), names)
-            axis.set(title=title, xlabel="tested on")
-            if name == "r2":
-                axis.set_ylabel("trained on")
+        axes = figure.subplots(1, len(chosen), squeeze=False)[0]
+        for axis, (predictor, features) in zip(axes, chosen, strict=True):
+            table = tables.importance(found, predictor, features).head(MOST_FEATURES)
+            axis.barh(range(len(table)), table["importance"], height=0.7, color=KIND_COLOURS[kind_of(features)])
+            axis.set_yticks(range(len(table)), table["name"], fontsize=8)
+            axis.tick_params(axis="y", labelcolor=drawing.INK)
+            axis.set_ylim(MOST_FEATURES - 0.4, -0.6)
+            axis.set_title(f"{predictor_label(predictor)}\n{features_label(features)}", fontsize=9)
+            axis.grid(visible=False, axis="y")
+            drawing.as_percent(axis.xaxis)
 
+    leaders = [tables.importance(found, *search).iloc[0] for search in chosen]
     return Picture(
-        name="transfer",
-        title="Does it carry over?",
-        caption=f"{predictor_label(predictor)} on {features_label(features)}: trained on one collection, tested on the "
-        "held-out networks of another. Empty: the other collection's networks have other layers.",
-        alt="Grids of R2 and Kendall's tau for each pair of a training and a test collection.",
-        png=drawing.draw(10, 1.6 + 0.7 * len(names), paint),
+        name=f"{found.name}-importances",
+        title="What do predictors look at?",
+        caption=f"Share of a predictor's total importance, its first {MOST_FEATURES} features. Features that say the "
+        "same thing share their importance.",
+        alt="Bar charts of feature importances; first of all: "
+        + "; ".join(f"{leader['name']} with {leader['importance']:.0%}" for leader in leaders)
+        + ".",
+        png=drawing.draw(4.2 * len(chosen) + 1.2, 3.9, paint),
     )
-
-
-def _best_overall(results: Results) -> tuple[str, str]:
-    """Return the search on weights alone with the best mean R2 at home; on anything if there is none."""
-    table = pd.concat([found.scores for found in results.collections])
-    of_weights = table[table["features"].map(kind_of) == "weights"]
-    means = (table if of_weights.empty else of_weights).groupby(["predictor", "features"])["r2"].mean()
-    best: tuple[str, str] = means.index[int(means.fillna(-np.inf).to_numpy().argmax())]
-    return best
-
-
-def _grid(axis: Axes, values: pd.DataFrame, names: Sequence[str]) -> None:
-    grid = values.reindex(index=list(names), columns=list(names)).to_numpy(dtype=np.float64)
-    axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    for (row, column), value in np.ndenumerate(grid):
-        if np.isfinite(value):
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.6 else "black")
-    axis.set_xticks(range(len(names)), names)
-    axis.set_yticks(range(len(names)), names)
-    axis.grid(visible=False)
 
 
 def _signed(value: float) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnzoo.report.results import CollectionResults, Results
+from cnnzoo.report.labels import feature_label, features_label, kind_of, predictor_label
+from cnnzoo.report.results import GAIN_COLUMNS, SCORES_COLUMNS, CollectionResults, Results, is_recipe
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 QUANTILE_COLUMNS = tuple(f"q{100 * quantile:02.0f}" for quantile in QUANTILES)
@@ -23,6 +24,7 @@ def accuracies(results: Results) -> pd.DataFrame:
             {
                 "collection": found.name,
                 "network": table["modeldir"],
+                "activation": table["config.activation"],
                 "share": np.arange(1, len(table) + 1) / len(table),
                 "test_accuracy": table["test_accuracy"],
                 "train_accuracy": table["train_accuracy"],
@@ -45,6 +47,22 @@ def learning_curves(results: Results) -> pd.DataFrame:
     return pd.concat(curves, ignore_index=True)[["collection", "epoch", *QUANTILE_COLUMNS]]
 
 
+def leaderboard(results: Results) -> pd.DataFrame:
+    """Return the scores of every search of every collection, best R2 first in each, with names for people."""
+    table = pd.concat([found.scores for found in results.collections], ignore_index=True)
+    table = table[[*SCORES_COLUMNS, *GAIN_COLUMNS]]
+    table.insert(3, "kind", table["features"].map(kind_of))
+    table.insert(4, "search", search_labels(table))
+    table.insert(5, "published_recipe", is_recipe(table))
+    return table
+
+
+def search_labels(table: pd.DataFrame) -> list[str]:
+    """Return a name for each search of a table: `CatBoost · statistics of layers 0–3`."""
+    searches = zip(table["predictor"], table["features"], strict=True)
+    return [f"{predictor_label(predictor)} · {features_label(features)}" for predictor, features in searches]
+
+
 def predicted(results: Results) -> pd.DataFrame:
     """Return each collection's held-out half as its best predictor sees it."""
 
@@ -59,9 +77,45 @@ def predicted(results: Results) -> pd.DataFrame:
     return pd.concat([one(found) for found in results.collections], ignore_index=True)
 
 
+def importances(results: Results) -> pd.DataFrame:
+    """Return what each predictor relies on, most first, as a share of its total; no rows if none tells."""
+    columns = ["collection", "predictor", "features", "feature", "name", "importance"]
+    found = [
+        importance(one, predictor, features).assign(collection=one.name, predictor=predictor, features=features)
+        for one in results.collections
+        for predictor, features in one.importances
+    ]
+    return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
+
+
+def importance(found: CollectionResults, predictor: str, features: str) -> pd.DataFrame:
+    """Return feature, name and importance of a search, most first; importances add up to 1."""
+    table = found.importances[predictor, features].sort_values(
+        ["importance", "feature"], ascending=[False, True], ignore_index=True
+    )
+    total = table["importance"].sum()
+    return pd.DataFrame(
+        {
+            "feature": table["feature"],
+            "name": table["feature"].map(feature_label),
+            "importance": table["importance"] / (total if total > 0 else 1),
+        }
+    )
+
+
+def forecast(results: Results) -> pd.DataFrame:
+    """Return the scores of forecasts from early checkpoints, of all collections."""
+    return pd.concat([found.forecast for found in results.collections], ignore_index=True)
+
+
+def stopping(results: Results) -> pd.DataFrame:
+    """Return what early stopping by forecasts costs and saves, of all collections."""
+    return pd.concat([found.stopping for found in results.collections], ignore_index=True)
+
+
 def summary(found: CollectionResults) -> dict[str, Any]:
-    """Return the numbers of a collection's headline; None where a score is undefined or there is no baseline."""
-    best, baseline = found.best, found.baseline
+    """Return the numbers of a collection's headline; None where a score is undefined or there is no such search."""
+    best, others = found.best, {"hyper": found.baseline, "recipe": found.recipe}
     facts: dict[str, Any] = {
         "networks": len(found.final),
         "diverged": len(found.diverged),
@@ -73,7 +127,8 @@ def summary(found: CollectionResults) -> dict[str, Any]:
     }
     for name in ("r2", "kendall_tau", "mae"):
         facts[f"best_{name}"] = _finite(best[name])
-        facts[f"hyper_{name}"] = None if baseline is None else _finite(baseline[name])
+        for kind, row in others.items():
+            facts[f"{kind}_{name}"] = None if row is None else _finite(row[name])
     return facts
 
 

@@ -21,8 +21,10 @@ from cnnzoo.report.results import CollectionResults
 
 THIN_LINES = 60
 NORMAL_INITIALIZERS = ("RandomNormal", "TruncatedNormal")
-LOG_FROM_RATIO = 30
-"""A hyperparameter whose largest value is so many times its smallest is shown on a logarithmic axis."""
+LOG_BELOW = 0.2
+"""A hyperparameter whose median is a smaller share of its largest value is shown on a logarithmic axis."""
+LEAST_SPREAD = 1e-3
+"""The smallest spread that is told apart, as a share of the median one."""
 
 
 def zoo_pictures(found: CollectionResults) -> Iterator[Picture]:
@@ -69,10 +71,11 @@ def _hist_by(axis: Axes, found: CollectionResults, name: str) -> None:
     values = sorted(column.unique())
     parts = [found.accuracy[(column == value).to_numpy()] for value in values]
     labels = [f"{value} ({len(part):,})" for value, part in zip(values, parts, strict=True)]
-    colours = drawing.CATEGORY_COLOURS[: len(values)]
+    colours = [drawing.category_colour(place) for place in range(len(values))]
     axis.hist(parts, _bins(len(column)), histtype="stepfilled", stacked=True, color=colours, label=labels)
     axis.set_title(f"By {name}")
-    axis.legend(loc="upper left", fontsize=8)
+    axis.legend(loc="upper center", fontsize=7.5, ncols=len(values), handlelength=1, columnspacing=1)
+    axis.margins(y=0.15)
 
 
 def _learning_curves(found: CollectionResults) -> Picture:
@@ -151,7 +154,7 @@ def _ranged(axis: Axes, found: CollectionResults, name: str) -> None:
     value, accuracy = table[f"config.{name}"].to_numpy(dtype=np.float64), table["test_accuracy"].to_numpy()
     if not len(value):
         return
-    if value.min() > 0 and value.max() / value.min() > LOG_FROM_RATIO:
+    if value.min() > 0 and np.median(value) < LOG_BELOW * value.max():
         axis.set_xscale("log")
     _dots(axis, value, accuracy)
     parts = np.array_split(np.argsort(value, kind="stable"), max(1, min(8, len(value) // 8)))
@@ -204,13 +207,14 @@ def _weight_map(found: CollectionResults) -> Picture:
         name=f"{found.name}-weights",
         title="Do the weights tell?",
         caption="Each dot is a network: standard deviation of a layer's kernel and bias, coloured by final test "
-        "accuracy. Where colours separate, the weights alone give the accuracy away.",
+        "accuracy. Where colours separate, the weights alone give the accuracy away. Networks whose weights have all "
+        "but vanished stand at the edge.",
         alt="Maps of the networks, one a layer, by the standard deviations of kernel and bias, coloured by accuracy.",
         png=drawing.draw(10, 2.9, paint),
     )
 
 
 def _positive(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return values fit for a logarithmic axis: zeros stand at the smallest positive one."""
-    positive = values[values > 0]
-    return np.maximum(values, positive.min() if len(positive) else 1.0)
+    """Return values fit for a logarithmic axis: those that vanish beside the median one stand at its lower end."""
+    median = float(np.median(values))
+    return np.maximum(values, LEAST_SPREAD * median if median > 0 else 1.0)
