@@ -18,6 +18,8 @@ from test_search import FakeTracker
 from zoos import STATISTICS, make_params, make_project
 
 SETS = ["weights.0", "hyper", STATISTICS]
+TOP = "wstats-layers:0,-3,-2,-1-qts:0,25,50,75,100"
+"""The paper's features for networks of different depth: input layer and top three layers."""
 SIZES = {"first": 80, "second": 60}
 
 
@@ -89,7 +91,7 @@ def test_transfer_scores_each_model_on_each_held_out_half(project, tables):
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> tuple[pd.DataFrame, Artifacts]:
     """The transfer table of three collections of other depth and width, and where they lie."""
-    sets = ["weights.0", "hyper", "wstats-glob", "wstats-layers:0,1-qts:0,50,100", "wnorm-layers:0,1,2-l2"]
+    sets = ["weights.0", "hyper", "wstats-glob", TOP, "wnorm-layers:0,1,2-l2"]
     other = {"shallow": {"num_layers": 2}, "wide": {"num_units": 6}}
     sizes = {"usual": 50, "shallow": 40, "wide": 30}
     artifacts = make_project(tmp_path_factory.mktemp("shapes"), sizes, sets, other)
@@ -109,7 +111,7 @@ def test_models_transfer_to_other_architectures_where_features_have_the_same_nam
     }
     names = ("usual", "shallow", "wide")
     everywhere = {(home, other) for home in names for other in names}
-    assert found["hyper"] == found["wstats-glob"] == found["wstats-layers:0,1-qts:0,50,100"] == everywhere
+    assert found["hyper"] == found["wstats-glob"] == found[TOP] == everywhere
     assert found["weights.0"] == {pair for pair in everywhere if (pair[0] == "wide") == (pair[1] == "wide")}
     assert found["wnorm-layers:0,1,2-l2"] == {
         pair for pair in everywhere if (pair[0] == "shallow") == (pair[1] == "shallow")
