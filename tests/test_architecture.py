@@ -8,8 +8,7 @@ from imports import PACKAGE, imported_files, imported_names
 
 LAYERS = [
     {"__main__", "cli", "stages"},
-    {"report", "search", "evaluation", "forecasting", "tracking", "planning"},
-    {"scoring"},
+    {"report", "search", "evaluation", "forecasting", "tracking", "planning", "scoring", "importing"},
     {"tuning"},
     {"predictors"},
     {"features", "scores", "drawing"},

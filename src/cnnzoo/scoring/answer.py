@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnzoo import config
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.errors import CnnzooError
 from cnnzoo.network import ACTIVATIONS
-from cnnzoo.scoring.choice import Candidate, Neighbour, Neighbours, choose_scorer
+from cnnzoo.scoring.choice import Candidate, choose_scorer
+from cnnzoo.scoring.neighbours import Neighbour, Neighbours
 from cnnzoo.scoring.networks import GivenNetwork, read_networks
 
 
@@ -48,7 +50,7 @@ class Answer:
 
     def json(self) -> str:
         """Return everything as JSON."""
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps(asdict(self), indent=1, allow_nan=False)
 
     def print(self) -> None:
         """Print a table."""
@@ -62,7 +64,7 @@ class Answer:
         table.add_column(f"{self.confidence:.0%} interval", justify="right")
         table.add_column("most like")
         for network in self.networks:
-            like = [f"{near.network} ({near.test_accuracy:.1%})" for near in network.nearest]
+            like = [f"{near.rank}. {near.network} ({near.test_accuracy:.1%})" for near in network.nearest]
             table.add_row(
                 network.name,
                 f"{network.predicted:.1%}",
@@ -81,37 +83,38 @@ def answer(artifacts: Artifacts, params: config.Params, files: Sequence[Path], q
         raise CnnzooError(f"`--activation` is {question.activation!r}, allowed are {', '.join(ACTIVATIONS)}")
     best, scorer = choose_scorer(artifacts, params, question.collection, question.predictor, question.features)
     given = [network for path in files for network in read_networks(path, scorer.layout)]
-    for network in given:
-        _check(network, scorer.layout.size, question)
-    activations = [network.activation or question.activation for network in given]
+    activations = [_activation(network, question) for network in given]
     weights = np.stack([network.row for network in given])
     scored = scorer.score(weights, activations)
-    nearest: list[list[Neighbour]] = [[] for _ in given]
-    if question.neighbours:
-        neighbours = Neighbours.of(artifacts, question.collection, best.features)
-        nearest = neighbours.nearest(scorer.describe(weights, activations), question.neighbours)
-    return Answer(
-        question.collection,
-        best,
-        scorer.confidence,
-        [
-            NetworkScore(
-                network.name, *(float(scored[name].iloc[row]) for name in ("predicted", "low", "high")), nearest[row]
-            )
-            for row, network in enumerate(given)
-        ],
-    )
+    nearest = _nearest(artifacts, question, best.features, weights, activations)
+    values = scored[["predicted", "low", "high"]].to_numpy().tolist()
+    networks = [
+        NetworkScore(network.name, predicted, low, high, like)
+        for network, (predicted, low, high), like in zip(given, values, nearest, strict=True)
+    ]
+    return Answer(question.collection, best, scorer.confidence, networks)
 
 
-def _check(network: GivenNetwork, parameters: int, question: Question) -> None:
-    if network.layout.size != parameters:
-        shape = network.layout.architecture
-        raise CnnzooError(
-            f"{network.name}: a network of {shape.num_layers} convolutions of {shape.num_units} channels for "
-            f"{shape.num_channels} input channel(s), {network.layout.size} parameters; those of "
-            f"`{question.collection}` have {parameters}. `--collection` names a zoo of another shape."
-        )
+def _nearest(
+    artifacts: Artifacts,
+    question: Question,
+    features: str,
+    weights: NDArray[np.float32],
+    activations: Sequence[str | None],
+) -> list[list[Neighbour]]:
+    if not question.neighbours:
+        return [[] for _ in weights]
+    try:
+        neighbours = Neighbours.of(artifacts, question.collection, features)
+        return neighbours.nearest(weights, activations, question.neighbours)
+    except CnnzooError as error:
+        raise CnnzooError(f"{error}. `--neighbours 0` scores without the networks of the zoo.") from error
+
+
+def _activation(network: GivenNetwork, question: Question) -> str | None:
+    """Return what the file says, else what the option says; raises `CnnzooError` if they contradict each other."""
     if None not in {network.activation, question.activation} and network.activation != question.activation:
         raise CnnzooError(
             f"{network.name}: its file says {network.activation}, `--activation` says {question.activation}"
         )
+    return network.activation or question.activation

@@ -1,12 +1,14 @@
 """Tensors from files: .npy, .npz, .safetensors, torch's .pt and .pth, Keras's .h5, .weights.h5 and .keras.
 
-No reader runs code from a file: NumPy without pickle, torch with `weights_only=True`, HDF5 data sets alone.
+No reader runs code from a file or opens another file: NumPy without pickle, torch with `weights_only=True`, HDF5 data
+sets that lie in the file itself. What an archive unpacks to is looked at before it is unpacked.
 """
 
 import io
 import json
+import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,22 +19,30 @@ from numpy.typing import NDArray
 from cnnzoo.errors import CnnzooError
 
 MOST_BYTES = 1 << 30
-"""Largest member of an archive that is unpacked into memory."""
+"""Largest tensor or member of an archive that is unpacked into memory."""
 KERAS_WEIGHTS, KERAS_CONFIG = "model.weights.h5", "config.json"
-NO_PARAMETERS = ("optimizer", "optimizer_weights")
-"""Groups of a Keras file that hold no weights of the network."""
+STATE_DICTS = ("state_dict", "model_state_dict")
+"""Where checkpoints keep the tensors of the network, beside those of its training."""
+ROOTS = ("layers", "model_weights")
+"""Groups of a Keras file that hold the layers' weights (Keras 3, Keras 2 whole models), beside the optimizer's."""
+NOT_WEIGHTS = re.compile(r"(^|/)(seed_generator|optimizer|optimizer_weights)(/|$)")
+"""What lies between them: Keras 3 keeps the random state of dropout layers."""
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """What a file holds: tensors by name, in the file's order, and the activation if the file tells it."""
+    """What a file holds."""
 
     values: Mapping[str, NDArray[Any]]
+    """By name, in the file's order; a .npy file has one, without a name."""
+    ordered: bool
+    """Whether the file's order is that of the layers; formats that sort by name have none."""
     activation: str | None = None
+    """If the file tells it."""
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Return the tensors of a file; a .npy file has one, without a name.
+    """Return the tensors of a file.
 
     Raises `CnnzooError` that names the file for an unknown kind, a missing or damaged file, or one that holds pickles.
     """
@@ -45,7 +55,7 @@ def read_tensors(path: Path) -> Tensors:
         raise CnnzooError(f"{path}: not there") from error
     except Exception as error:  # whatever a library raises for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CnnzooError(f"{path}: cannot be read as {''.join(path.suffixes[-2:])} ({reason})") from error
+        raise CnnzooError(f"{path}: cannot be read, damaged or of another kind ({reason})") from error
 
 
 def _reader(path: Path) -> Callable[[Path], Tensors]:
@@ -56,75 +66,121 @@ def _reader(path: Path) -> Callable[[Path], Tensors]:
 
 
 def _read_npy(path: Path) -> Tensors:
-    return Tensors({"": np.load(path, allow_pickle=False)})
+    return Tensors({"": np.lib.format.open_memmap(path, mode="r")}, ordered=True)
 
 
 def _read_npz(path: Path) -> Tensors:
-    with np.load(path, allow_pickle=False) as archive:
-        return Tensors({name: archive[name] for name in archive.files})
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            _check_size(path, member.filename, member.file_size)
+    with np.load(path, allow_pickle=False) as arrays:
+        return Tensors({name: arrays[name] for name in arrays.files}, ordered=True)
 
 
 def _read_safetensors(path: Path) -> Tensors:
     from safetensors.numpy import load_file  # noqa: PLC0415 - each reader imports what it needs
 
-    return Tensors(load_file(path))
+    return Tensors(load_file(path), ordered=False)
 
 
 def _read_torch(path: Path) -> Tensors:
     import torch  # noqa: PLC0415
 
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]  # a Lightning checkpoint
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":
+            raise
+        raise CnnzooError(
+            f"{path}: holds more than tensors (a pickle that could run code), so it is not opened; save "
+            "`network.state_dict()` instead of the network"
+        ) from error
+    for key in STATE_DICTS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise CnnzooError(f"{path}: expected a state_dict (names to tensors), got {type(content).__name__}")
     floats = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in content.items()}
-    return Tensors({name: value.detach().numpy() for name, value in floats.items()})
+    return Tensors({name: value.detach().numpy() for name, value in floats.items()}, ordered=True)
 
 
 def _read_keras(path: Path) -> Tensors:
     with zipfile.ZipFile(path) as archive:
-        weights = io.BytesIO(_member(path, archive, KERAS_WEIGHTS))
-        text = _member(path, archive, KERAS_CONFIG) if KERAS_CONFIG in archive.namelist() else b"{}"
-    return Tensors(_read_data_sets(weights), _find_activation(json.loads(text)))
+        names = archive.namelist()
+        if KERAS_WEIGHTS not in names:
+            raise CnnzooError(f"{path}: no `{KERAS_WEIGHTS}` inside; expected a model that Keras saved")
+        for name in {KERAS_WEIGHTS, KERAS_CONFIG} & set(names):
+            _check_size(path, name, archive.getinfo(name).file_size)
+        weights = io.BytesIO(archive.read(KERAS_WEIGHTS))
+        config = json.loads(archive.read(KERAS_CONFIG)) if KERAS_CONFIG in names else {}
+    return _read_hdf5(path, weights, config)
 
 
-def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    if name not in archive.namelist():
-        raise CnnzooError(f"{path}: no `{name}` inside; expected a model that Keras saved")
-    if archive.getinfo(name).file_size > MOST_BYTES:
-        raise CnnzooError(f"{path}: `{name}` is larger than {MOST_BYTES >> 20} MiB: no network of this family")
-    return archive.read(name)
+def _read_h5(path: Path) -> Tensors:
+    return _read_hdf5(path, path, None)
 
 
-def _read_hdf5(path: Path) -> Tensors:
-    import h5py  # noqa: PLC0415
-
-    with h5py.File(path, "r") as file:
-        config = json.loads(file.attrs.get("model_config", "{}"))
-    return Tensors(_read_data_sets(path), _find_activation(config))
-
-
-def _read_data_sets(source: Path | io.BytesIO) -> dict[str, NDArray[Any]]:
+def _read_hdf5(path: Path, source: Path | io.BytesIO, config: Any) -> Tensors:
+    """Read a Keras file; without `config`, its own attribute is taken, which whole models have."""
     import h5py  # noqa: PLC0415
 
     found: dict[str, NDArray[Any]] = {}
 
     def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and name.split("/", maxsplit=1)[0] not in NO_PARAMETERS:
-            found[name] = item[()]
+        if not isinstance(item, h5py.Dataset) or NOT_WEIGHTS.search(name):
+            return
+        if item.external or item.is_virtual:
+            raise CnnzooError(f"{path}: `{name}` lies in another file; only what the file itself holds is read")
+        _check_size(path, name, item.nbytes)
+        found[name] = item[()]
 
     with h5py.File(source, "r") as file:
-        file.visititems(visit)
-    return found
+        root = next((file[name] for name in ROOTS if name in file), file)
+        root.visititems(visit)
+        known = json.loads(file.attrs.get("model_config", "{}")) if config is None else config
+    return Tensors(found, ordered=False, activation=_find_activation(path, known))
 
 
-def _find_activation(config: Any) -> str | None:
-    """Return the activation of the convolutions of a Keras model's configuration, if it is one and the same."""
-    layers = config.get("config", {}).get("layers", []) if isinstance(config, dict) else []
-    named = {layer.get("config", {}).get("activation") for layer in layers if layer.get("class_name") == "Conv2D"}
-    (activation,) = named if len(named) == 1 else (None,)
-    return activation if isinstance(activation, str) else None
+def _check_size(path: Path, name: str, size: int) -> None:
+    if size > MOST_BYTES:
+        raise CnnzooError(f"{path}: `{name}` is larger than {MOST_BYTES >> 20} MiB: no network of this family")
+
+
+def _find_activation(path: Path, config: Any) -> str | None:
+    """Return the activation of the convolutions in a Keras model's configuration, None without one.
+
+    Raises `CnnzooError` for convolutions that are not those of the family.
+    """
+    layers = list(_layers(config))
+    named = set()
+    for kind, settings in layers:
+        if kind == "Conv2D":
+            _check_convolution(path, settings)
+            named.add(settings.get("activation"))
+    if named == {"linear"}:
+        named = {s.get("activation") for kind, s in layers if kind == "Activation"} - {"softmax"}
+        named |= {"relu" for kind, _ in layers if kind == "ReLU"}
+    if len(named) > 1:
+        raise CnnzooError(f"{path}: its convolutions have several activations: {', '.join(sorted(map(str, named)))}")
+    (activation,) = named or {None}
+    return None if activation is None else str(activation)
+
+
+def _layers(config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield kind and settings of each layer."""
+    inner = config.get("config") if isinstance(config, dict) else None
+    for layer in inner.get("layers", []) if isinstance(inner, dict) else []:
+        if isinstance(layer, dict) and isinstance(layer.get("config"), dict):
+            yield str(layer.get("class_name")), layer["config"]
+
+
+def _check_convolution(path: Path, settings: Mapping[str, Any]) -> None:
+    for name, wanted in (("strides", [2, 2]), ("padding", "valid"), ("dilation_rate", [1, 1]), ("groups", 1)):
+        got = settings.get(name, wanted)
+        if got != wanted:
+            raise CnnzooError(
+                f"{path}: convolution `{settings.get('name')}` has {name} {got}; those of the family have {wanted}"
+            )
 
 
 READERS: dict[str, Callable[[Path], Tensors]] = {
@@ -134,6 +190,6 @@ READERS: dict[str, Callable[[Path], Tensors]] = {
     ".pt": _read_torch,
     ".pth": _read_torch,
     ".keras": _read_keras,
-    ".h5": _read_hdf5,
+    ".h5": _read_h5,
 }
 """Readers by the end of a file's name."""

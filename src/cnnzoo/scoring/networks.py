@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
-from cnnzoo.layout import KERNEL_SIZE, Architecture, Layout, layout_of
+from cnnzoo.layout import Layout
 from cnnzoo.network import ACTIVATIONS
-from cnnzoo.scoring.formats import read_tensors
+from cnnzoo.scoring.formats import Tensors, read_tensors
 
 TORCH_KERNEL = "weight"
 """Last word of a kernel's name in torch: its order is OIHW or (out, in). All others are HWIO or (in, out)."""
+
+SHOWN = 4
+"""Tensors that a message names."""
 
 
 @dataclass(frozen=True)
@@ -29,83 +33,123 @@ class GivenNetwork:
     """The file, and the row if the file holds several."""
     row: NDArray[np.float32]
     """Parameters (P,) in the published order."""
-    layout: Layout
     activation: str | None
     """None if the file does not tell."""
 
 
 def read_networks(path: Path, layout: Layout) -> list[GivenNetwork]:
-    """Return the networks of a file: one, or the rows of a .npy matrix (n, P) of the given layout.
+    """Return the networks of a file: one, or, if it holds a single tensor, the rows of that matrix (n, P).
 
-    Raises `CnnzooError` that names file, tensor, the shape got and the one wanted, if there is no such network in it.
+    Raises `CnnzooError` that names file, tensor, the shape got and the one wanted, if it is no network of that layout.
     """
     tensors = read_tensors(path)
     if tensors.activation is not None and tensors.activation not in ACTIVATIONS:
         raise CnnzooError(f"{path}: activation `{tensors.activation}`; the zoo has {', '.join(ACTIVATIONS)}")
-    if set(tensors.values) == {""}:
-        return list(_rows(path, tensors.values[""], layout))
-    row, found = _recognise(path, tensors.values)
-    return [GivenNetwork(str(path), row, found, tensors.activation)]
+    if len(tensors.values) == 1:
+        return list(_rows(path, next(iter(tensors.values.values())), layout))
+    return [GivenNetwork(str(path), _recognise(path, tensors, layout), tensors.activation)]
+
+
+def network_of(zoo: Collection) -> GivenNetwork:
+    """Return a final network of a collection, as an example."""
+    row = zoo.final()[0]
+    metrics = zoo.metrics.iloc[row]
+    return GivenNetwork(str(metrics["modeldir"]), np.array(zoo.weights[row]), str(metrics["config.activation"]))
 
 
 def _rows(path: Path, matrix: NDArray[Any], layout: Layout) -> Iterator[GivenNetwork]:
     if matrix.ndim not in {1, 2} or matrix.shape[-1] != layout.size or not matrix.size:
         raise CnnzooError(
-            f"{path}: shape {matrix.shape}; wanted ({layout.size},), or (n, {layout.size}) for n networks"
+            f"{path}: one tensor of shape {matrix.shape}; wanted ({layout.size},), or (n, {layout.size}) for n "
+            "networks, or the tensors of all layers by name"
         )
     for index, row in enumerate(np.atleast_2d(_as_floats(path, "", matrix))):
         name = str(path) if matrix.ndim == 1 else f"{path}[{index}]"
-        yield GivenNetwork(name, row, layout, None)
+        yield GivenNetwork(name, row, None)
 
 
-def _recognise(path: Path, tensors: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float32], Layout]:
-    """Return parameters (P,) and layout of the network that named tensors make up."""
-    layers = [_read_layer(path, name, parts) for name, parts in _by_layer(path, tensors).items()]
-    convolutions = [layer for layer in layers if layer.kernel.ndim == 4]
-    dense = [layer for layer in layers if layer.kernel.ndim == 2]
-    if not convolutions or len(dense) != 1:
+def _recognise(path: Path, tensors: Tensors, layout: Layout) -> NDArray[np.float32]:
+    """Return the parameters (P,) of the network that named tensors make up."""
+    layers = [_read_layer(path, name, parts) for name, parts in _by_layer(path, tensors.values).items()]
+    convolutions = _in_order(path, [layer for layer in layers if layer.kernel.values.ndim == 4], tensors.ordered)
+    dense = [layer for layer in layers if layer.kernel.values.ndim == 2]
+    wanted = layout.architecture
+    if len(convolutions) != wanted.num_layers or len(dense) != 1:
+        listed = ", ".join(f"`{layer.kernel.name}` {layer.kernel.values.shape}" for layer in (*convolutions, *dense))
         raise CnnzooError(
-            f"{path}: {len(convolutions)} convolutions and {len(dense)} dense layers; "
-            "wanted one convolution or more, then one dense layer"
+            f"{path}: {len(convolutions)} convolutions and {len(dense)} dense layers ({listed or 'nothing'}); wanted "
+            f"{wanted.num_layers} convolutions of {wanted.num_units} channels and 1 dense layer of "
+            f"{wanted.num_classes} classes"
         )
-    first = convolutions[0].kernel
-    architecture = Architecture(first.shape[3], len(convolutions), first.shape[2], dense[0].kernel.shape[1])
-    layout = layout_of(architecture)
     values: dict[str, NDArray[np.float32]] = {}
-    for (bias, kernel), layer in zip(layout.layers, [*convolutions, *dense], strict=True):
-        for variable, name, value in ((bias, layer.bias_name, layer.bias), (kernel, layer.kernel_name, layer.kernel)):
-            if value.shape != variable.shape:
+    for variables, layer in zip(layout.layers, [*convolutions, *dense], strict=True):
+        for variable, tensor in zip(variables, (layer.bias, layer.kernel), strict=True):
+            if tensor.shape_of(variable.shape) != tensor.values.shape:
                 raise CnnzooError(
-                    f"{path}: `{name}` is {value.shape} in the order (height, width, in, out); "
-                    f"wanted {variable.shape}, as the first convolution has {architecture.num_units} channels"
+                    f"{path}: `{tensor.name}` has shape {tensor.values.shape}, wanted {tensor.shape_of(variable.shape)}"
                 )
-            values[variable.name] = value
-    return layout.join(values), layout
+            values[variable.name] = tensor.in_published_order(path)
+    return layout.join(values)
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A parameter tensor as it lies in the file."""
+
+    name: str
+    values: NDArray[Any]
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        """The file's axes in the published order: HWIO, (in, out)."""
+        axes = tuple(range(self.values.ndim))
+        if self.values.ndim < 2 or not self.name.endswith(TORCH_KERNEL):
+            return axes
+        return (2, 3, 1, 0) if self.values.ndim == 4 else (1, 0)
+
+    def shape_of(self, published: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a shape of the published order in the file's order."""
+        return tuple(published[self._axes.index(axis)] for axis in range(self.values.ndim))
+
+    def in_published_order(self, path: Path) -> NDArray[np.float32]:
+        """Return the values, checked."""
+        return _as_floats(path, self.name, self.values.transpose(self._axes))
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """Bias (out,) and kernel, HWIO or (in, out), of one layer, with their names in the file."""
+    """A layer's bias, with 1 dimension, and its kernel, with 4 (convolution) or 2 (dense)."""
 
-    bias_name: str
-    bias: NDArray[np.float32]
-    kernel_name: str
-    kernel: NDArray[np.float32]
+    name: str
+    bias: _Tensor
+    kernel: _Tensor
 
 
 def _by_layer(path: Path, tensors: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, NDArray[Any]]]:
-    """Group tensors by what their names have in common; layers in the order of their numbers."""
+    """Group tensors by what their names have in common."""
     groups: dict[str, dict[str, NDArray[Any]]] = {}
     for name, value in tensors.items():
         layer = re.sub(r"[./]?[^./]*$", "", name)
         groups.setdefault(layer, {})[name] = value
     for layer, parts in groups.items():
         if len(parts) != 2:
+            shown = ", ".join(f"`{name}` {value.shape}" for name, value in list(parts.items())[:SHOWN])
+            more = f" and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
             raise CnnzooError(
-                f"{path}: layer `{layer}` has {', '.join(f'`{name}` {value.shape}' for name, value in parts.items())}; "
-                "wanted a bias and a kernel in each layer"
+                f"{path}: layer `{layer}` has {shown}{more}; wanted a bias and a kernel in each layer, with names such "
+                "as `conv1.bias` and `conv1.weight`, or `conv1/bias` and `conv1/kernel`"
             )
-    return {layer: groups[layer] for layer in sorted(groups, key=_number_key)}
+    return groups
+
+
+def _in_order(path: Path, layers: list[_Layer], ordered: bool) -> list[_Layer]:
+    """Sort layers by the numbers in their names; names that differ in more stand in the file's order."""
+    if len({re.sub(r"_?\d+", "", layer.name) for layer in layers}) <= 1:
+        return sorted(layers, key=lambda layer: _number_key(layer.name))
+    if ordered:
+        return layers
+    names = ", ".join(f"`{layer.name}`" for layer in layers)
+    raise CnnzooError(f"{path}: which of {names} comes first? Name the convolutions alike but for a number")
 
 
 def _number_key(name: str) -> list[tuple[int, str]]:
@@ -114,17 +158,13 @@ def _number_key(name: str) -> list[tuple[int, str]]:
 
 
 def _read_layer(path: Path, layer: str, parts: Mapping[str, NDArray[Any]]) -> _Layer:
-    (bias_name, bias), (kernel_name, kernel) = sorted(parts.items(), key=lambda part: part[1].ndim)
-    if bias.ndim != 1 or kernel.ndim not in {2, 4}:
+    bias, kernel = sorted((_Tensor(*part) for part in parts.items()), key=lambda tensor: tensor.values.ndim)
+    if bias.values.ndim != 1 or kernel.values.ndim not in {2, 4}:
         raise CnnzooError(
-            f"{path}: layer `{layer}` has `{bias_name}` {bias.shape} and `{kernel_name}` {kernel.shape}; "
-            "wanted a bias (out,) and a kernel with 4 (convolution) or 2 (dense) dimensions"
+            f"{path}: layer `{layer}` has `{bias.name}` {bias.values.shape} and `{kernel.name}` {kernel.values.shape}; "
+            "wanted a bias with 1 dimension and a kernel with 4 (convolution) or 2 (dense)"
         )
-    if kernel_name.endswith(TORCH_KERNEL):
-        kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
-    if kernel.ndim == 4 and kernel.shape[:2] != (KERNEL_SIZE, KERNEL_SIZE):
-        raise CnnzooError(f"{path}: `{kernel_name}` has a kernel of {kernel.shape[0]}x{kernel.shape[1]}, wanted 3x3")
-    return _Layer(bias_name, _as_floats(path, bias_name, bias), kernel_name, _as_floats(path, kernel_name, kernel))
+    return _Layer(layer, bias, kernel)
 
 
 def _as_floats(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.float32]:

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.errors import CnnzooError
-from cnnzoo.scoring import Scorer
+from cnnzoo.scoring.networks import GivenNetwork
+from cnnzoo.scoring.scorer import Scorer
 from cnnzoo.tracking.location import prepare_environment, tracking_uri
 from cnnzoo.tracking.notes import predictors_experiment
 from cnnzoo.tracking.runs import FINISHED
@@ -30,11 +30,12 @@ def model_name(collection: str) -> str:
 
 
 def register_scorer(
-    artifacts: Artifacts, collection: str, scorer: Scorer, example: NDArray[np.float32], tags: Mapping[str, object]
+    artifacts: Artifacts, collection: str, scorer: Scorer, example: GivenNetwork, tags: Mapping[str, object]
 ) -> str:
     """Register a scorer as the next version of the collection's model, give it the alias `champion`; returns the URI.
 
-    `example` (P,) becomes the model's input example. Raises `CnnzooError` if the store cannot be reached.
+    `example` becomes the model's input example; its activation must be known if the scorer needs it. Raises
+    `CnnzooError` if the store cannot be reached.
     """
     try:
         return _register(artifacts, collection, scorer, example, tags)
@@ -47,7 +48,7 @@ def register_scorer(
 
 
 def _register(
-    artifacts: Artifacts, collection: str, scorer: Scorer, example: NDArray[np.float32], tags: Mapping[str, object]
+    artifacts: Artifacts, collection: str, scorer: Scorer, example: GivenNetwork, tags: Mapping[str, object]
 ) -> str:
     prepare_environment()
     from mlflow import pyfunc  # noqa: PLC0415 - mlflow takes seconds to import
@@ -59,14 +60,14 @@ def _register(
     from cnnzoo.tracking.client import connect, ensure_experiment  # noqa: PLC0415
 
     given: list[tuple[str, Array | DataType]] = [(WEIGHTS, Array(DataType.double))]
-    shown: dict[str, object] = {WEIGHTS: [example.astype(np.float64).tolist()]}
+    shown: dict[str, object] = {WEIGHTS: [example.row.astype(np.float64).tolist()]}
     if scorer.needs_activation:
         given.append((ACTIVATION, DataType.string))
-        shown[ACTIVATION] = ["relu"]
+        shown[ACTIVATION] = [example.activation]
     told = Schema([ColSpec(DataType.double, name) for name in ("predicted", "low", "high")])
     client = connect(artifacts)
     experiment = ensure_experiment(client, artifacts, predictors_experiment(collection))
-    words = {key: str(value) for key, value in tags.items()}
+    words = {key: f"{value:.4f}" if isinstance(value, float) else str(value) for key, value in tags.items()}
     run = client.create_run(experiment.experiment_id, tags={"kind": "registration", **words}, run_name="registration")
     model = client.create_logged_model(experiment.experiment_id, "scorer", run.info.run_id)
     with TemporaryDirectory() as temporary:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cnnzoo.errors import CnnzooError
-from cnnzoo.scoring import Scorer
+from cnnzoo.scoring.scorer import Scorer
 
 WEIGHTS, ACTIVATION = "weights", "activation"
 

@@ -1,0 +1,249 @@
+"""One network in every kind of file is read back bit for bit; files that are no such network are told apart.
+
+The files are written with the libraries themselves; Keras's by hand with h5py, in the layouts that Keras 2 and 3 write
+(keras/src/saving/saving_lib.py, keras/src/legacy/saving/legacy_h5_format.py).
+"""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
+from torch import nn
+
+from cnnzoo.errors import CnnzooError
+from cnnzoo.layout import Architecture, layout_of
+from cnnzoo.network import SmallCNN
+from cnnzoo.scoring import read_networks
+
+LAYOUT = layout_of(Architecture())
+ROW = np.random.default_rng(0).standard_normal(LAYOUT.size, dtype=np.float32)
+NETWORK = SmallCNN.from_row(ROW, LAYOUT, "tanh")
+KERAS_LAYERS = ("conv2d", "conv2d_1", "conv2d_2", "dense")
+
+
+def published() -> dict[str, np.ndarray]:
+    return {name: value.copy() for name, value in LAYOUT.split(ROW).items()}
+
+
+def generic(*names: str) -> dict[str, torch.Tensor]:
+    """The network's state_dict with other names of its layers."""
+    values = list(NETWORK.state_dict().values())
+    kinds = ("weight", "bias")
+    return {f"{name}.{kind}": values[2 * i + k].clone() for i, name in enumerate(names) for k, kind in enumerate(kinds)}
+
+
+def keras3(file: h5py.File, names: tuple[str, ...] = KERAS_LAYERS) -> None:
+    for name, (bias, kernel) in zip(names, LAYOUT.layers, strict=True):
+        file[f"layers/{name}/vars/0"] = published()[kernel.name]
+        file[f"layers/{name}/vars/1"] = published()[bias.name]
+    file["layers/dropout/seed_generator/vars/0"] = np.zeros(2, dtype=np.uint32)
+    file["optimizer/vars/0"] = np.int64(7)
+
+
+def keras2(file: h5py.File, prefix: str) -> None:
+    for name, (bias, kernel) in zip(KERAS_LAYERS, LAYOUT.layers, strict=True):
+        file[f"{prefix}{name}/{name}/kernel:0"] = published()[kernel.name]
+        file[f"{prefix}{name}/{name}/bias:0"] = published()[bias.name]
+    file.create_group(f"{prefix}dropout")
+
+
+def config(activation: str = "tanh", **changes: object) -> dict:
+    convolution = {"activation": activation, "strides": [2, 2], "padding": "valid", "name": "conv2d", **changes}
+    dense = {"class_name": "Dense", "config": {"activation": "linear"}}
+    return {"class_name": "Sequential", "config": {"layers": [{"class_name": "Conv2D", "config": convolution}, dense]}}
+
+
+def write_keras(path: Path, settings: dict) -> None:
+    with h5py.File(path.with_suffix(".h5"), "w") as file:
+        keras3(file)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(path.with_suffix(".h5"), "model.weights.h5")
+        archive.writestr("config.json", json.dumps(settings))
+
+
+def write_h5(path: Path, write: Callable[[h5py.File], None], settings: dict | None = None) -> None:
+    with h5py.File(path, "w") as file:
+        write(file)
+        if settings is not None:
+            file.attrs["model_config"] = json.dumps(settings)
+
+
+def sequential() -> dict[str, torch.Tensor]:
+    """As torch.nn.Sequential would name it, with ten and more positions."""
+    return generic("net.0", "net.3", "net.10", "net.13")
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "row.npy": lambda path: np.save(path, ROW),
+    "matrix.npy": lambda path: np.save(path, ROW[None].astype(np.float64)),
+    "one.npz": lambda path: np.savez(path, weights=ROW),
+    "published.npz": lambda path: np.savez(path, **published()),
+    "published.safetensors": lambda path: safetensors.numpy.save_file(published(), path),
+    "ours.safetensors": lambda path: safetensors.torch.save_file(NETWORK.state_dict(), path),
+    "ours.pt": lambda path: torch.save(NETWORK.state_dict(), path),
+    "sequential.pth": lambda path: torch.save(sequential(), path),
+    "reversed.pt": lambda path: torch.save(dict(reversed(sequential().items())), path),
+    "sequential.safetensors": lambda path: safetensors.torch.save_file(sequential(), path),
+    "words.pt": lambda path: torch.save(generic("stem", "body", "attic", "head"), path),
+    "lightning.pt": lambda path: torch.save({"epoch": 3, "state_dict": generic("c1", "c2", "c3", "fc")}, path),
+    "keras3.weights.h5": lambda path: write_h5(path, keras3),
+    "keras3_later.weights.h5": lambda path: write_h5(
+        path, lambda file: keras3(file, ("conv2d_9", "conv2d_10", "conv2d_11", "dense_3"))
+    ),
+    "keras2.weights.h5": lambda path: write_h5(path, lambda file: keras2(file, "")),
+    "keras2.h5": lambda path: write_h5(path, lambda file: keras2(file, "model_weights/"), config()),
+    "keras3.keras": lambda path: write_keras(path, config()),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_network_is_read_bit_for_bit_from_every_kind_of_file(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    (network,) = read_networks(tmp_path / name, LAYOUT)
+    assert network.row.dtype == np.float32
+    assert np.array_equal(network.row, ROW)
+    assert network.activation == ("tanh" if name in {"keras2.h5", "keras3.keras"} else None)
+
+
+def test_half_precision_and_bfloat16_are_read(tmp_path):
+    for dtype in (torch.float16, torch.bfloat16):
+        torch.save({name: value.to(dtype) for name, value in generic("a1", "a2", "a3", "d").items()}, tmp_path / "n.pt")
+        (network,) = read_networks(tmp_path / "n.pt", LAYOUT)
+        assert np.array_equal(network.row, torch.from_numpy(ROW).to(dtype).float().numpy())
+
+
+def test_each_row_of_a_matrix_is_a_network(tmp_path):
+    np.save(tmp_path / "m.npy", np.stack([ROW, 2 * ROW]))
+    networks = read_networks(tmp_path / "m.npy", LAYOUT)
+    assert [network.name.rpartition("/")[2] for network in networks] == ["m.npy[0]", "m.npy[1]"]
+    assert np.array_equal(networks[1].row, 2 * ROW)
+
+
+def test_another_architecture_of_the_collection_is_read(tmp_path):
+    layout = layout_of(Architecture(num_units=4, num_layers=2))
+    row = np.arange(layout.size, dtype=np.float32)
+    torch.save(SmallCNN.from_row(row, layout, "relu").state_dict(), tmp_path / "n.pt")
+    (network,) = read_networks(tmp_path / "n.pt", layout)
+    assert np.array_equal(network.row, row)
+
+
+def _save_npz(**changes: np.ndarray | None) -> Callable[[Path], object]:
+    """Write the published tensors; `conv2d_bias=None` leaves one out."""
+    tensors = published()
+    for key, value in changes.items():
+        name = f"sequential/{'/'.join(key.rsplit('_', 1))}:0"
+        del tensors[name]
+        if value is not None:
+            tensors[name] = value
+    return lambda path: np.savez(path, **tensors)
+
+
+def _truncated(write: Callable[[Path], object]) -> Callable[[Path], object]:
+    def damage(path: Path) -> None:
+        write(path)
+        path.write_bytes(path.read_bytes()[:-600])
+
+    return damage
+
+
+def _pickled(path: Path) -> None:
+    torch.save(nn.Linear(2, 2), path)
+
+
+def _external(path: Path) -> None:
+    path.with_name("secret").write_bytes(bytes(40))
+    with h5py.File(path, "w") as file:
+        keras3(file)
+        del file["layers/dense/vars/1"]
+        file.create_dataset("layers/dense/vars/1", (10,), "f4", external=[("secret", 0, 40)])
+
+
+def _with_nan() -> np.ndarray:
+    values = published()["sequential/dense/bias:0"]
+    values[3] = np.nan
+    return values
+
+
+FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "other length": ("n.npy", lambda path: np.save(path, ROW[:-1]), r"shape \(4969,\); wanted \(4970,\), or \(n, 4970"),
+    "no rows": ("n.npy", lambda path: np.save(path, np.empty((0, 4970), np.float32)), r"shape \(0, 4970\)"),
+    "whole numbers": ("n.npy", lambda path: np.save(path, np.zeros(4970, int)), "holds int64, wanted floating point"),
+    "infinity": ("n.npy", lambda path: np.save(path, np.full(4970, np.inf)), "NaN or infinity"),
+    "beyond float32": ("n.npy", lambda path: np.save(path, np.full(4970, 1e200)), "beyond float32"),
+    "objects": ("n.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), "n.npy: cannot be read"),
+    "nan": ("n.npz", _save_npz(dense_bias=_with_nan()), "`sequential/dense/bias:0` holds NaN"),
+    "no bias": ("n.npz", _save_npz(conv2d_1_bias=None), r"`sequential/conv2d_1` has .*\(3, 3, 16, 16\); wanted a bias"),
+    "no layer": (
+        "n.npz",
+        _save_npz(conv2d_2_bias=None, conv2d_2_kernel=None),
+        "2 convolutions and 1 dense layers .*conv2d_1/kernel.*; wanted 3 convolutions of 16 channels",
+    ),
+    "other channels": (
+        "n.npz",
+        _save_npz(conv2d_kernel=np.zeros((3, 3, 3, 16), np.float32)),
+        r"`sequential/conv2d/kernel:0` has shape \(3, 3, 3, 16\), wanted \(3, 3, 1, 16\)",
+    ),
+    "other size in torch's order": (
+        "n.pt",
+        lambda path: torch.save(generic("a1", "a2", "a3", "d") | {"a2.weight": torch.zeros(8, 16, 3, 3)}, path),
+        r"`a2.weight` has shape \(8, 16, 3, 3\), wanted \(16, 16, 3, 3\)",
+    ),
+    "no state_dict": ("n.pt", lambda path: torch.save([torch.zeros(2)], path), "expected a state_dict .* got list"),
+    "a pickled module": ("n.pt", _pickled, "could run code.*, so it is not opened; save `network.state_dict"),
+    "order unknown": (
+        "n.safetensors",
+        lambda path: safetensors.torch.save_file(generic("stem", "body", "attic", "head"), path),
+        "which of .*`stem`.* comes first",
+    ),
+    "no layers at all": ("n.npz", lambda path: np.savez(path, a=ROW, b=ROW), r"layer `` has `a` \(4970,\) and `b`"),
+    "truncated npy": ("n.npy", _truncated(WRITERS["row.npy"]), "n.npy: cannot be read"),
+    "truncated npz": ("n.npz", _truncated(WRITERS["published.npz"]), "n.npz: cannot be read"),
+    "truncated safetensors": (
+        "n.safetensors",
+        _truncated(WRITERS["ours.safetensors"]),
+        "n.safetensors: cannot be read",
+    ),
+    "truncated pt": ("n.pt", _truncated(WRITERS["ours.pt"]), "n.pt: cannot be read"),
+    "truncated h5": ("n.h5", _truncated(WRITERS["keras2.h5"]), "n.h5: cannot be read"),
+    "truncated keras": ("n.keras", _truncated(WRITERS["keras3.keras"]), "n.keras: cannot be read"),
+    "external data": ("n.h5", _external, "`dense/vars/1` lies in another file"),
+    "other activation": (
+        "n.keras",
+        lambda path: write_keras(path, config("elu")),
+        "activation `elu`; the zoo has",
+    ),
+    "other strides": (
+        "n.keras",
+        lambda path: write_keras(path, config(strides=[1, 1])),
+        r"`conv2d` has strides \[1, 1\]; those of the family have \[2, 2\]",
+    ),
+    "unknown kind": ("n.onnx", lambda path: path.write_bytes(b"x"), "unknown kind of file. Known: .npy, .npz"),
+    "nothing": ("n.npy", lambda path: None, "n.npy: not there"),
+    "empty": ("n.h5", lambda path: path.touch(), "n.h5: cannot be read"),
+    "no keras": ("n.keras", lambda path: zipfile.ZipFile(path, "w").close(), "no `model.weights.h5` inside"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_no_such_network_is_told(fault, tmp_path):
+    name, write, message = FAULTS[fault]
+    write(tmp_path / name)
+    with pytest.raises(CnnzooError, match=message):
+        read_networks(tmp_path / name, LAYOUT)
+
+
+def test_an_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("cnnzoo.scoring.formats.MOST_BYTES", 1000)
+    np.savez_compressed(tmp_path / "n.npz", a=np.zeros(10_000))
+    write_keras(tmp_path / "n.keras", config())
+    write_h5(tmp_path / "n.h5", keras3)
+    for name in ("n.npz", "n.keras", "n.h5"):
+        with pytest.raises(CnnzooError, match="is larger than"):
+            read_networks(tmp_path / name, LAYOUT)
