@@ -177,6 +177,27 @@ def register(
     _run(work)
 
 
+@app.command("import-zoo")
+def import_zoo(
+    source: Annotated[Path, typer.Argument(help="An archive such as mnist.tar.xz, or a folder in that format.")],
+    name: Annotated[str | None, typer.Option(help="Of the collection; default: the archive's.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="What its networks were trained on, if nothing tells.")] = None,
+    root: Root = Path(),
+) -> None:
+    """Make a published collection one of the project: checked, copied to data/zoo, entered in params.yaml."""
+
+    def work() -> None:
+        from cnnzoo import importing  # noqa: PLC0415 - imports pandas
+
+        done = importing.import_zoo(Artifacts(root), source, name, dataset)
+        typer.echo(f"{done.folder}: {done.networks:,} networks on {done.dataset}, {done.checkpoints:,} checkpoints.")
+        typer.echo(f"params.yaml now has {done.name} in `imported` and `collections`. Next:")
+        typer.echo("  dvc repro                     learn from it, compare and report")
+        typer.echo(f"  dvc add {done.folder}   version it")
+
+    _run(work)
+
+
 def _run(work: Callable[[], None]) -> None:
     code = explain_faults(work)
     if code:

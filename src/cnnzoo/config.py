@@ -1,9 +1,10 @@
 """params.yaml as a strict, frozen record, checked as a whole before any work.
 
-Only this module reads params.yaml. Its one public door is `load`.
+Only this module reads and changes params.yaml: `load` and `add_imported`.
 """
 
 import difflib
+import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from cnnzoo.atomic import write_text
 from cnnzoo.errors import CnnzooError
 from cnnzoo.feature_names import PUBLISHED, columns_of, parse
 from cnnzoo.layout import Architecture, layout_of
@@ -330,3 +333,22 @@ def _known_keys(location: Iterable[str | int]) -> list[str]:
 def _nearest(word: object, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(word), list(known), n=1)
     return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def add_imported(path: Path, name: str, entry: Imported) -> None:
+    """Define an imported collection in params.yaml, and list it in `collections`; comments and all else stay.
+
+    Raises `CnnzooError` if the result would not be valid; the file is then as before.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096  # lines stay as long as they are
+    data = yaml.load(path.read_text(encoding="utf-8"))
+    data["imported"][name] = CommentedMap(entry.model_dump(exclude_defaults=True))
+    data["imported"][name].fa.set_flow_style()  # one line, as the populations have
+    if name not in data["collections"]:
+        data["collections"].append(name)
+    text = io.StringIO()
+    yaml.dump(data, text)
+    validate(YAML(typ="safe").load(text.getvalue()), f"{path} with `{name}` in `imported`")
+    write_text(path, text.getvalue())

@@ -1,0 +1,182 @@
+"""What is to be imported: a tar archive or a folder, read one wanted file after the other, never trusted.
+
+An archive is read as a stream, once, in bounded memory. Nothing is ever extracted under a path that it names: of its
+members only the base name counts, and only the names of the published format. The decompressors of the standard library
+are used in place of those of `tarfile`, which do not look at the checksum of a gzip file.
+"""
+
+import bz2
+import gzip
+import lzma
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from cnnzoo.collection import format as published
+from cnnzoo.errors import CnnzooError
+from cnnzoo.images.progress import Advance
+
+CHUNK_BYTES = 1 << 20
+REQUIRED = (published.WEIGHTS, published.METRICS, published.LAYOUT)
+MOST_BYTES = {
+    published.WEIGHTS: 64 * 10**9,
+    published.METRICS: 10**9,
+    published.LAYOUT: 10**9,
+    published.SPLIT: 10**9,
+    published.DIVERGED: 10**9,
+}
+"""The wanted files and the largest size of each; the published matrices have 5.4 GB."""
+DECOMPRESSORS = {b"\x1f\x8b": gzip.GzipFile, b"\xfd7zXZ\x00": lzma.LZMAFile, b"BZh": bz2.BZ2File}
+"""By the first bytes of a file; what begins otherwise is read as a plain tar."""
+ENDINGS = re.compile(r"\.(tar|tar\.(xz|gz|bz2)|txz|tgz|tbz2)$")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One wanted file: its name in the published format, its size in bytes, its content, to be read at once."""
+
+    name: str
+    size: int
+    chunks: Iterator[bytes]
+
+
+def stem(source: Path) -> str:
+    """Return the name of an archive without its endings, or that of a folder."""
+    return ENDINGS.sub("", source.resolve().name)
+
+
+def total_bytes(source: Path) -> int:
+    """Return how many bytes reading the source takes."""
+    return sum(file.stat().st_size for file in _files(source))
+
+
+def fingerprint(source: Path) -> str:
+    """Return what changes when the source does: names, sizes and times of its files."""
+    facts = ((file.name, file.stat()) for file in _files(source))
+    return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in facts)
+
+
+def members(source: Path, advance: Advance) -> Iterator[Member]:
+    """Yield the wanted files of an archive or a folder; `advance` hears of the bytes read.
+
+    Raises `CnnzooError` if the archive is damaged, or holds what no collection needs and an attack would: absolute
+    paths, `..`, links, devices, a wanted file twice, or one of absurd size.
+    """
+    found = _folder_members(source, advance) if source.is_dir() else _archive_members(source, advance)
+    for member in found:
+        if member.size > MOST_BYTES[member.name]:
+            raise CnnzooError(
+                f"{source}: `{member.name}` has {member.size / 1e9:.1f} GB, at most "
+                f"{MOST_BYTES[member.name] / 1e9:.0f} GB are taken: not a collection of small networks"
+            )
+        yield member
+
+
+def _files(source: Path) -> list[Path]:
+    """Return the archive itself, or the wanted files of a folder."""
+    if not source.is_dir():
+        return [source]
+    return [source / name for name in MOST_BYTES if (source / name).is_file()]
+
+
+def _folder_members(folder: Path, advance: Advance) -> Iterator[Member]:
+    for path in _files(folder):
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            yield Member(path.name, size, _chunks(folder, path.name, cast("IO[bytes]", _Counted(file, advance)), size))
+
+
+def _archive_members(path: Path, advance: Advance) -> Iterator[Member]:
+    seen: set[str] = set()
+    with path.open("rb") as file, _damage_told(path):
+        stream = _decompressed(file, advance)
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            while (entry := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined] # it grows, and archives may have millions
+                _refuse_unsafe(path, entry)
+                name = PurePosixPath(entry.name).name
+                if not entry.isreg() or name not in MOST_BYTES:
+                    continue
+                if name in seen:
+                    raise CnnzooError(
+                        f"{path}: holds `{name}` twice; unpack the wanted folder and import that (`tar -xf {path}`)"
+                    )
+                seen.add(name)
+                content = cast("IO[bytes]", archive.extractfile(entry))
+                yield Member(name, entry.size, _chunks(path, name, content, entry.size))
+        while stream.read(CHUNK_BYTES):  # what follows the last member, up to the checksum
+            pass
+
+
+def _refuse_unsafe(path: Path, entry: tarfile.TarInfo) -> None:
+    fault = None
+    if entry.name.startswith("/") or ".." in PurePosixPath(entry.name).parts:
+        fault = "leads out of the archive's folder"
+    elif entry.issym() or entry.islnk():
+        fault = f"is a link to `{entry.linkname}`"
+    elif entry.issparse() or not (entry.isreg() or entry.isdir()):
+        fault = "is neither a plain file nor a folder"
+    if fault:
+        raise CnnzooError(
+            f"{path}: `{entry.name}` {fault}: no published collection holds such a thing, so nothing was taken from "
+            "it. Download it again from where you trust it, or unpack it yourself and import the folder."
+        )
+
+
+def _decompressed(file: IO[bytes], advance: Advance) -> IO[bytes]:
+    start = file.read(max(map(len, DECOMPRESSORS)))
+    file.seek(0)
+    counted = cast("IO[bytes]", _Counted(file, advance))
+    for magic, opener in DECOMPRESSORS.items():
+        if start.startswith(magic):
+            stream = opener(fileobj=counted) if opener is gzip.GzipFile else opener(counted)
+            return cast("IO[bytes]", stream)
+    return counted
+
+
+class _Counted:
+    """A file that tells how many bytes were read."""
+
+    def __init__(self, file: IO[bytes], advance: Advance) -> None:
+        self._file, self._advance = file, advance
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as the file does."""
+        data = self._file.read(size)
+        self._advance(len(data))
+        return data
+
+
+def _chunks(source: Path, name: str, file: IO[bytes], size: int) -> Iterator[bytes]:
+    """Yield the content of one file; raises `CnnzooError` if it has not exactly `size` bytes."""
+    count = 0
+    while True:
+        with _damage_told(source):
+            chunk = file.read(CHUNK_BYTES)
+        if not chunk:
+            break
+        count += len(chunk)
+        yield chunk
+    if count != size:
+        raise CnnzooError(f"{source}: `{name}` ends after {count} of {size} bytes. {_REMEDY}")
+
+
+_REMEDY = "Download it again, and compare its size with the server's."
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn what decompressors and tarfile raise on damaged data into a `CnnzooError`; faults of the machine pass."""
+    try:
+        yield
+    except (tarfile.TarError, lzma.LZMAError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise CnnzooError(
+            f"{path}: not a whole tar archive, plain or compressed with xz, gzip or bzip2 ({error}). {_REMEDY}"
+        ) from error
