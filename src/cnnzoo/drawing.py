@@ -4,7 +4,8 @@ Figures are made as objects on the Agg canvas; nothing is global, no display is 
 """
 
 import io
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,8 @@ STYLE: dict[Any, Any] = {
     "xtick.color": GREY,
     "ytick.color": GREY,
 }
+LABEL_LETTERS = 62
+"""Letters of a label in one line, at most."""
 MOST_POINTS = 4000
 """Points that a scatter plot shows at most: more only blacken it."""
 
@@ -59,11 +62,11 @@ class Picture:
 def draw(width: float, height: float, paint: Callable[[Figure], Any]) -> bytes:
     """Return the PNG file of a figure of `width` x `height` inches that `paint` fills."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         paint(figure)
         file = io.BytesIO()
-        canvas.print_figure(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+        canvas.print_png(file, metadata={"Software": None})  # type: ignore[no-untyped-call]  # print_figure lays out twice
     return file.getvalue()
 
 
@@ -113,6 +116,18 @@ def against_truth(
 def category_colour(place: int) -> str:
     """Return the colour of the category at a place of a list; more categories than colours share them."""
     return CATEGORY_COLOURS[place % len(CATEGORY_COLOURS)]
+
+
+def name_columns(axis: Axes, names: Sequence[str], straight: int) -> None:
+    """Write names below the places 0, 1, ... of the x axis; more than `straight` of them are written aslant."""
+    style: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(names) > straight else {}
+    axis.set_xticks(range(len(names)), names, fontsize=8, **style)
+    axis.tick_params(axis="x", labelcolor=INK)
+
+
+def wrapped(label: str, letters: int = LABEL_LETTERS) -> str:
+    """Break a long label into lines that leave room for the figure."""
+    return "\n".join(textwrap.wrap(label, letters, break_long_words=False)) or label
 
 
 def cells(axis: Axes, texts: NDArray[np.str_], shades: NDArray[np.float64], colours: Colormap) -> None:

@@ -21,7 +21,7 @@ from cnnzoo.drawing import spread
 from cnnzoo.errors import CnnzooError
 from cnnzoo.features import write_features
 from cnnzoo.report import results, tables, write_report
-from cnnzoo.report.forecast_figures import LINES, lesson
+from cnnzoo.report.forecast_figures import LINES, ranking_lesson, stopping_lesson
 from cnnzoo.report.labels import feature_label, features_label, kind_of
 from cnnzoo.report.leaderboard_figures import missed_shade
 from cnnzoo.report.overview_figures import principal_components
@@ -245,15 +245,19 @@ def test_forecasts_of_all_collections_are_kept_as_tables(written):
         pd.testing.assert_frame_equal(table, pd.concat(sources, ignore_index=True))
 
 
-def test_the_lesson_of_a_forecast_is_the_earliest_safe_epoch(written):
+def test_the_lessons_of_a_forecast_are_the_first_epoch_and_the_earliest_safe_one(written):
     found = results.read_results(*written).collections[0]
     saved = f"{0.5 * (86 - 3) / 86:.0%}"
-    assert lesson(found) == (
+    assert stopping_lesson(found) == (
         "Stopping half of the networks at epoch 3 of 86 by a forecast from weights keeps 96% of the best tenth, where "
         f"the accuracy so far alone keeps 70%, and saves {saved} of the work."
     )
+    assert ranking_lesson(found) == (
+        "At epoch 1 the final ranking is forecast by the weights with τ 0.01, the accuracy so far with τ 0.01, "
+        "the hyperparameters with τ 0.01 and all three together with τ 0.01."
+    )
     unsafe = dataclasses.replace(found, stopping=found.stopping.assign(kept_best=0.9))
-    assert lesson(unsafe).startswith("No forecast here lets half of the networks be stopped before epoch 86")
+    assert stopping_lesson(unsafe).startswith("No forecast here lets half of the networks be stopped before epoch 86")
 
 
 def test_diverged_networks_are_listed_with_their_epoch(page):
@@ -306,11 +310,15 @@ def test_the_summary_holds_the_numbers_of_the_headline(written):
     assert facts["hyper_mae"] == pytest.approx(scores.loc[("tiny", "linear"), "mae"])
 
 
-def test_writing_twice_gives_the_same_bytes(project):
+def test_a_collection_has_the_same_bytes_written_again_and_without_the_others(project):
     artifacts, params = project
-    first = {path.name: path.read_bytes() for path in artifacts.report.rglob("*.*")}
-    write_report(artifacts, params)
-    assert {path.name: path.read_bytes() for path in artifacts.report.rglob("*.*")} == first
+    first = {path.name: path.read_bytes() for path in (artifacts.report / "figures").glob("other-*.png")}
+    tables_before = {path.name: table_of(artifacts, path.name) for path in artifacts.report.glob("*.csv")}
+    write_report(artifacts, params.model_copy(update={"collections": ["other"]}))
+    assert {path.name: path.read_bytes() for path in (artifacts.report / "figures").glob("other-*.png")} == first
+    for name, before in tables_before.items():
+        own = before[before["collection"] == "other"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(table_of(artifacts, name), own)
 
 
 @pytest.mark.parametrize(

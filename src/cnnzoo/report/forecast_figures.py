@@ -18,6 +18,13 @@ LESSON_SHARE = 0.5
 KEEP_AT_LEAST = 0.95
 """The share of the best networks that must go on for early stopping to be called safe."""
 MOST_STOPPED = 2
+COMPARED = {
+    "weights": "the weights",
+    "accuracy": "the accuracy so far",
+    "hyper": "the hyperparameters",
+    "weights+hyper+accuracy": "all three together",
+}
+"""The inputs of the lesson about ranking, in words."""
 ACCURACY = "#2a8f6d"
 
 
@@ -69,9 +76,9 @@ def forecast_picture(found: CollectionResults) -> Picture:
     return Picture(
         name=f"{found.name}-forecast",
         title=found.name,
-        caption=f"{lesson(found)} Left: forecasts of the final accuracy of held-out networks from what is known at an "
-        "epoch, with bootstrap intervals. Right: the share of the truly best tenth that goes on when the "
-        "networks with the lowest forecasts are stopped.",
+        caption=f"{ranking_lesson(found)} {stopping_lesson(found)} Left: forecasts of the final accuracy of held-out "
+        "networks from what is known at an epoch, with bootstrap intervals. Right: the share of the truly best tenth "
+        "that goes on when the networks with the lowest forecasts are stopped.",
         alt="Curves over the epoch: R2 and Kendall's tau of forecasts of the final accuracy from "
         f"{', '.join(line.label for line in lines)}, and the share of the best networks that early stopping keeps.",
         png=drawing.draw(2.6 * (len(SCORES) + len(shares)), 3.7, paint),
@@ -121,8 +128,22 @@ def _has_room(epochs: tuple[int, ...], place: int) -> bool:
     return len(after) == 0 or bool((after - np.log1p(epochs[place])).min() > 0.1 * np.log1p(epochs[-1]))
 
 
-def lesson(found: CollectionResults) -> str:
-    """Say in one sentence what the curves teach: how early half of the networks can be stopped at what loss."""
+def ranking_lesson(found: CollectionResults) -> str:
+    """Say in one sentence how well each input forecasts the final ranking soon after the start."""
+    started = found.forecast[found.forecast["epoch"] > 0]
+    first = started[started["epoch"] == started["epoch"].min()].set_index("input")["kendall_tau"].dropna()
+    told = [f"{words} with τ {first[name]:.2f}".replace("-", "−") for name, words in COMPARED.items() if name in first]
+    if not told:
+        return ""
+    return f"At epoch {int(started['epoch'].min())} the final ranking is forecast by {_listed(told)}."
+
+
+def _listed(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def stopping_lesson(found: CollectionResults) -> str:
+    """Say in one sentence how early half of the networks can be stopped, and at what loss."""
     last = found.zoo.epochs[-1]
     own = found.stopping[(found.stopping["stopped"] == LESSON_SHARE) & (found.stopping["epoch"] < last)]
     safe = own[own["kept_best"] >= KEEP_AT_LEAST].sort_values(["epoch", "kept_best"], ascending=[True, False])

@@ -53,7 +53,7 @@ def leaderboard_picture(results: Results) -> Picture:
             for axis in row[len(line) :]:
                 axis.set_axis_off()
             _label_rows(row[0], features)
-        figure.legend(handles=_marks(), loc="outside lower left", ncols=3, fontsize=8)
+        figure.legend(handles=_marks(features), loc="outside lower left", ncols=3, fontsize=8)
 
     width = 3.4 + 0.55 * max(len(line) * len(predictors) for line in lines)
     best = table[table["features"].map(kind_of) == "weights"]["r2"].max()
@@ -64,7 +64,7 @@ def leaderboard_picture(results: Results) -> Picture:
         "best that sees weights alone; dashed: the published recipe.",
         alt=f"Table of R2 of {len(features)} feature sets and {len(predictors)} predictors on "
         f"{', '.join(names)}; the best on weights alone reaches {best:.3f}.",
-        png=drawing.draw(max(7.0, width), 0.7 + (0.8 + 0.27 * len(features)) * len(lines), paint),
+        png=drawing.draw(max(7.0, width), 0.7 + (0.9 + 0.29 * len(features)) * len(lines), paint),
     )
 
 
@@ -85,7 +85,7 @@ def _panel(axis: Axes, own: pd.DataFrame, features: Sequence[str], predictors: S
     grid = own.pivot_table(index="features", columns="predictor", values="r2")
     r2 = grid.reindex(index=list(features), columns=list(predictors)).to_numpy(dtype=np.float64)  # (F, P)
     drawing.cells(axis, np.vectorize(_short)(r2), missed_shade(r2), COLOURS)
-    axis.set_xticks(range(len(predictors)), [predictor_label(p).replace(" ", "\n") for p in predictors], fontsize=8)
+    drawing.name_columns(axis, [predictor_label(name) for name in predictors], straight=3)
     axis.set_yticks([])
     of_weights = own[own["features"].map(kind_of) == "weights"]
     if len(of_weights):
@@ -124,14 +124,16 @@ def _rectangle(x: float, y: float, width: float, height: float, line: Line, labe
 
 
 def _label_rows(axis: Axes, features: Sequence[str]) -> None:
-    axis.set_yticks(range(len(features)), [features_label(name) for name in features], fontsize=8)
+    axis.set_yticks(range(len(features)), [drawing.wrapped(features_label(name)) for name in features], fontsize=8)
     for label, name in zip(axis.get_yticklabels(), features, strict=True):
         label.set_color(KIND_COLOURS[kind_of(name)])
 
 
-def _marks() -> list[Rectangle]:
+def _marks(features: Sequence[str]) -> list[Rectangle]:
+    kinds = {kind_of(name) for name in features}
+    shown = [(KIND_COLOURS[kind], f"sees {words}") for kind, words in KINDS.items() if kind in kinds]
     return [
-        *(Rectangle((0, 0), 1, 1, color=KIND_COLOURS[kind], label=f"sees {words}") for kind, words in KINDS.items()),
+        *(Rectangle((0, 0), 1, 1, color=colour, label=label) for colour, label in shown),
         _rectangle(0, 0, 1, 1, SOLID, "best on weights only"),
         _rectangle(0, 0, 1, 1, DASHED, "published recipe"),
     ]
@@ -140,7 +142,7 @@ def _marks() -> list[Rectangle]:
 def _short(r2: float) -> str:
     if not np.isfinite(r2):
         return ""
-    return "< −1" if r2 < -1 else f"{r2:.3f}".replace("-", "−").replace("0.", ".")
+    return "< 0" if r2 < 0 else f"{r2:.3f}".replace("0.", ".")
 
 
 def best_picture(found: CollectionResults) -> Picture:
@@ -154,7 +156,7 @@ def best_picture(found: CollectionResults) -> Picture:
             _intervals(axis, shown, name)
             axis.set_title(title)
         axes[1].axvline(table["kendall_tau_ceiling"].max(), color=drawing.INK, linestyle=":", label="ceiling of τ")
-        axes[0].set_yticks(range(len(shown)), _marked_labels(shown))
+        axes[0].set_yticks(range(len(shown)), _marked_labels(shown), fontsize=8)
         axes[0].tick_params(axis="y", labelcolor=drawing.INK)
         axes[0].invert_yaxis()
         for kind, colour in KIND_COLOURS.items():
@@ -176,7 +178,7 @@ def best_picture(found: CollectionResults) -> Picture:
         caption=f"{marked}Scores on the held-out networks with their bootstrap intervals, best R² first.{cut}",
         alt=f"R2 and Kendall's tau of {len(shown)} predictors with intervals; the best R2, {first['r2']:.3f}, has "
         f"{predictor_label(first['predictor'])} on {features_label(first['features'])}.",
-        png=drawing.draw(10, 1.3 + 0.27 * len(shown), paint),
+        png=drawing.draw(10, 1.3 + 0.29 * len(shown), paint),
     )
 
 
@@ -189,7 +191,7 @@ def _landmarks(table: pd.DataFrame) -> "pd.Series[bool]":
 def _marked_labels(table: pd.DataFrame) -> list[str]:
     recipe = is_recipe(table)
     marks = np.where(recipe, "◆ ", np.where(_landmarks(table), "◇ ", ""))
-    return [f"{mark}{label}" for mark, label in zip(marks, search_labels(table), strict=True)]
+    return [drawing.wrapped(f"{mark}{label}") for mark, label in zip(marks, search_labels(table), strict=True)]
 
 
 def _intervals(axis: Axes, table: pd.DataFrame, name: str) -> None:
@@ -221,7 +223,7 @@ def activation_picture(found: CollectionResults) -> Picture | None:
         for number, activation in enumerate(activations):
             label = f"{activation} ({counts[activation]:,} networks)"
             axes[1].plot([], [], "o", color=drawing.category_colour(number), label=label)
-        axes[0].set_yticks(range(len(best)), _marked_labels(best))
+        axes[0].set_yticks(range(len(best)), _marked_labels(best), fontsize=8)
         axes[0].tick_params(axis="y", labelcolor=drawing.INK)
         axes[0].invert_yaxis()
         figure.legend(loc="outside lower right", ncols=len(activations))

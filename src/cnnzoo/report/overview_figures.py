@@ -67,8 +67,7 @@ def _violins(axis: Axes, collections: Sequence[CollectionResults], activations: 
     for number, activation in enumerate(activations):
         axis.bar(0, 0, color=drawing.category_colour(number), label=activation)
     axis.axhline(CHANCE, color=drawing.GREY, linestyle=":", linewidth=1)
-    axis.set_xticks(range(len(collections)), [found.name for found in collections])
-    axis.tick_params(axis="x", labelcolor=drawing.INK)
+    drawing.name_columns(axis, [found.name for found in collections], straight=3)
     axis.set(ylabel="final test accuracy", ylim=(0, 1), xlim=(-0.6, len(collections) - 0.4))
     axis.grid(visible=False, axis="x")
     drawing.as_percent(axis.yaxis)

@@ -63,6 +63,7 @@ def render(sections: Sequence[Section], overview: Overview, params: Params) -> s
         lstrip_blocks=True,
     )
     environment.filters |= {"data_uri": _data_uri}
+    kinds = {kind_of(name) for section in sections for name in section.found.scores["features"]}
     facts = [tables.summary(section.found) for section in sections]
     return environment.get_template("page.html").render(
         totals={
@@ -72,7 +73,7 @@ def render(sections: Sequence[Section], overview: Overview, params: Params) -> s
         },
         collections=[_collection(section) for section in sections],
         rows=[_row(section.found, row) for section in sections for _, row in section.found.scores.iterrows()],
-        kinds=KINDS.items(),
+        kinds=[(kind, words) for kind, words in KINDS.items() if kind in kinds],
         leaderboard=overview.leaderboard,
         distributions=overview.distributions,
         maps=overview.maps,

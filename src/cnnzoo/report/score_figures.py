@@ -13,6 +13,7 @@ from cnnzoo.report.results import CollectionResults
 
 MOST_PANELS = 6
 MOST_FEATURES = 15
+TITLE_LETTERS = 38
 TELLING: tuple[Kind, ...] = ("weights", "hyperparameters")
 """The kinds of searches whose importances are shown."""
 
@@ -28,7 +29,8 @@ def predicted_picture(found: CollectionResults) -> Picture:
         for axis, row in zip(axes.flat, shown.to_dict("records"), strict=False):
             _against_truth(axis, found, row["predictor"], row["features"])
             axis.set_title(
-                f"{predictor_label(row['predictor'])} · R² {_signed(row['r2'])}\n{features_label(row['features'])}",
+                f"{predictor_label(row['predictor'])} · R² {_signed(row['r2'])}\n"
+                f"{drawing.wrapped(features_label(row['features']), TITLE_LETTERS)}",
                 fontsize=9,
             )
         for axis in axes.flat[len(shown) :]:
@@ -82,7 +84,7 @@ def importance_picture(found: CollectionResults) -> Picture | None:
             axis.set_yticks(range(len(table)), table["name"], fontsize=8)
             axis.tick_params(axis="y", labelcolor=drawing.INK)
             axis.set_ylim(MOST_FEATURES - 0.4, -0.6)
-            axis.set_title(f"{predictor_label(predictor)}\n{features_label(features)}", fontsize=9)
+            axis.set_title(f"{predictor_label(predictor)}\n{drawing.wrapped(features_label(features))}", fontsize=9)
             axis.grid(visible=False, axis="y")
             drawing.as_percent(axis.xaxis)
 

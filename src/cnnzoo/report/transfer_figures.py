@@ -25,16 +25,17 @@ def transfer_picture(results: Results) -> Picture | None:
     table = results.transfer.set_index(["predictor", "features"]).sort_index()
 
     def paint(figure: Figure) -> None:
-        axes = figure.subplots(len(SCORES), len(chosen), squeeze=False, sharex=True, sharey=True)
-        for line, (name, title) in zip(axes, SCORES.items(), strict=True):
-            for axis, search in zip(line, chosen, strict=True):
-                own = table.loc[[search]]
+        parts = figure.subfigures(len(chosen), 1, hspace=0.02, squeeze=False)[:, 0]
+        for part, (predictor, features) in zip(parts, chosen, strict=True):
+            axes = part.subplots(1, len(SCORES), sharey=True)
+            label = f"{predictor_label(predictor)} · {features_label(features)}"
+            part.suptitle(label, x=0.01, ha="left", fontsize=10, fontweight="bold")
+            for axis, (name, title) in zip(axes, SCORES.items(), strict=True):
+                own = table.loc[[(predictor, features)]]
                 _grid(axis, own.pivot_table(index="trained_on", columns="tested_on", values=name), names)
-            line[0].set_ylabel(f"{title}\ntrained on")
-        for axis, (predictor, features) in zip(axes[0], chosen, strict=True):
-            axis.set_title(f"{predictor_label(predictor)}\n{_wrapped(features_label(features))}", fontsize=9)
-        for axis in axes[-1]:
-            axis.set_xlabel("tested on")
+                axis.set_title(title, fontsize=9, fontweight="normal")
+                axis.set_xlabel("tested on", fontsize=8)
+            axes[0].set_ylabel("trained on", fontsize=8)
 
     return Picture(
         name="transfer",
@@ -44,7 +45,7 @@ def transfer_picture(results: Results) -> Picture | None:
         "collection's networks lack the layers of the input.",
         alt=f"Grids of R2 and Kendall's tau for each pair of a training and a test collection, for {len(chosen)} "
         "predictors.",
-        png=drawing.draw(max(5.0, 2.0 + (0.9 + 0.62 * len(names)) * len(chosen)), 2.4 + 0.8 * len(names), paint),
+        png=drawing.draw(min(10.0, 4.0 + 1.5 * len(names)), (1.1 + 0.4 * len(names)) * len(chosen), paint),
     )
 
 
@@ -71,14 +72,5 @@ def _grid(axis: Axes, values: pd.DataFrame, names: Sequence[str]) -> None:
     grid = values.reindex(index=list(names), columns=list(names)).to_numpy(dtype=np.float64)
     texts = np.vectorize(lambda value: f"{value:.2f}".replace("-", "−"))(grid)
     drawing.cells(axis, texts, missed_shade(grid), COLOURS)
-    axis.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(names)), names)
-
-
-def _wrapped(text: str) -> str:
-    """Break a long label at the space nearest to its middle."""
-    spaces = [place for place, letter in enumerate(text) if letter == " "]
-    if len(text) < 24 or not spaces:
-        return text
-    middle = min(spaces, key=lambda place: abs(place - len(text) / 2))
-    return f"{text[:middle]}\n{text[middle + 1 :]}"
+    drawing.name_columns(axis, names, straight=4)
+    axis.set_yticks(range(len(names)), names, fontsize=8)

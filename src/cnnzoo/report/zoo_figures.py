@@ -50,6 +50,7 @@ def _accuracies(found: CollectionResults) -> Picture:
         axes[0].axvline(median, color=drawing.INK, linewidth=1)
         axes[0].set(title="All networks", ylabel="networks")
         axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[0].margins(y=0.18)  # room for the legends
         for axis, name in zip(axes[1:], ("activation", "optimizer"), strict=True):
             _hist_by(axis, found, name)
         for axis in axes:
@@ -75,7 +76,6 @@ def _hist_by(axis: Axes, found: CollectionResults, name: str) -> None:
     axis.hist(parts, _bins(len(column)), histtype="stepfilled", stacked=True, color=colours, label=labels)
     axis.set_title(f"By {name}")
     axis.legend(loc="upper center", fontsize=7.5, ncols=len(values), handlelength=1, columnspacing=1)
-    axis.margins(y=0.15)
 
 
 def _learning_curves(found: CollectionResults) -> Picture:
