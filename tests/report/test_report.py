@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 
 from builders import make_collection, make_recipe, metrics_of
@@ -452,6 +453,9 @@ def test_a_map_is_the_principal_components_of_ranks():
     reference = PCA(2).fit(table.rank() * 2 / 60)
     assert np.abs(places) == pytest.approx(np.abs(reference.transform(table.rank() * 2 / 60)), abs=1e-9)
     assert shares == pytest.approx(reference.explained_variance_ratio_)
+    for place, loadings in zip(places.T, reference.components_, strict=True):
+        leader = table.iloc[:, int(np.abs(loadings).argmax())]
+        assert spearmanr(place, leader).statistic > 0, "a component grows with the feature that it follows most"
     assert principal_components(np.log(table))[0] == pytest.approx(places), "scales do not count, order does"
 
 
