@@ -12,7 +12,7 @@ from builders import SEED, make_recipes, make_shards
 from cnnzoo import features
 from cnnzoo.collection import Collection, assemble
 from cnnzoo.errors import CnnzooError
-from cnnzoo.features import statistics
+from cnnzoo.features import streaming
 from cnnzoo.hyperparameters import SAMPLED
 from cnnzoo.layout import Architecture, layout_of
 
@@ -92,7 +92,7 @@ def test_rows_do_not_depend_on_blocks_or_threads(monkeypatch):
     weights = degenerate_weights()["normal"]
     parts = [part for name in (ALL_LAYERS, "wstats-glob", "wnorm-layers:0,3-l2") for part in features.parse(name)]
     whole = features.compute(weights, LAYOUT, parts, threads=1)
-    monkeypatch.setattr(statistics, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(streaming, "BLOCK_ROWS", 7)
     for first, second in zip(whole, features.compute(weights, LAYOUT, parts, threads=3), strict=True):
         np.testing.assert_array_equal(first, second)
 

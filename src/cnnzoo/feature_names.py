@@ -6,22 +6,44 @@
                | "wstats-glob"
                | "wstats-layers:" layers "-qts:" percentiles          wstats-layers:0,3-qts:0,25,50,75,100
                | "wnorm-layers:" layers "-" ( "l1" | "l2" )           wnorm-layers:0,1,2,3-l2
+               | "wspectra-layers:" layers                            wspectra-layers:0,1,2,3
+               | "wchannels-layers:" layers                           wchannels-layers:0,-3,-2,-1
+               | "wproducts-layers:" layers                           wproducts-layers:0,1,2,3
+               | "probes"
+    layers     = layers from the input, then from the output, each ascending: 0,1  0,-3,-2,-1  (-1: the dense layer)
 
-The names are those of best_configs.json in google-research/dnn_predict_accuracy. What `wstats-*` hold is defined by
-`extract_summary_features` of its notebook (dnn_predict_accuracy.ipynb): np.percentile at the given percentiles, then
-np.std, then np.mean, of each layer's bias and kernel apart, or (`wstats-glob`) once of the whole flat vector: 7
-numbers. The notebook has no code for `wnorm-*`; here it is the norm of each layer's bias and kernel apart: 8 numbers.
+The names above `wspectra` are those of best_configs.json in google-research/dnn_predict_accuracy. What `wstats-*` hold
+is defined by `extract_summary_features` of its notebook (dnn_predict_accuracy.ipynb): np.percentile at the given
+percentiles, then np.std, then np.mean, of each layer's bias and kernel apart, or (`wstats-glob`) once of the whole flat
+vector: 7 numbers. The notebook has no code for `wnorm-*`; here it is the norm of each layer's bias and kernel apart: 8
+numbers. `0,-3,-2,-1` are the paper's features for networks of different depth: input layer and top three layers.
+
+`wspectra`, `wchannels`, `wproducts` and `probes` do not change when hidden units change places. `wproducts` takes two
+or more layers that follow each other. What each part holds, and how its columns are named, stands in `feature_parts`.
 """
 
 import difflib
 import itertools
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from cnnzoo.errors import CnnzooError
+from cnnzoo.feature_parts import (
+    GLOBAL_PERCENTILES,
+    Channels,
+    Hyper,
+    Norms,
+    Part,
+    Probes,
+    Products,
+    Spectra,
+    Statistics,
+    Weights,
+    columns_of,
+)
 from cnnzoo.hyperparameters import SAMPLED
-from cnnzoo.layout import Layout, Variable
+
+__all__ = ["PUBLISHED", "columns_of", "parse"]
 
 PUBLISHED = (
     "weights",
@@ -41,95 +63,14 @@ PUBLISHED = (
 )
 """The input sets of the published study."""
 
-GLOBAL_PERCENTILES = (0.0, 25.0, 50.0, 75.0, 100.0)
-
-
-@dataclass(frozen=True)
-class Span:
-    """A labelled range of a row of weights that one statistic describes."""
-
-    label: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The parameters themselves, of all layers (`layer=None`) or of one."""
-
-    name: str
-    layer: int | None
-
-    def span(self, layout: Layout) -> Span:
-        """Return the range of these parameters in a row."""
-        if self.layer is None:
-            return Span("weights", 0, layout.size)
-        variables = _layer(layout, self.layer, self.name)
-        return Span(self.name, variables[0].start, variables[-1].end)
-
-    def columns(self, layout: Layout) -> list[str]:
-        """Return a name for each parameter, such as `conv2d/kernel:17`: its index in the flattened tensor."""
-        span = self.span(layout)
-        inside = [v for v in layout.variables if span.start <= v.start and v.end <= span.end]
-        return [f"{_short(v)}:{index}" for v in inside for index in range(v.end - v.start)]
-
-
-@dataclass(frozen=True)
-class Hyper:
-    """Sampled hyperparameters, by the names of `hyperparameters.SAMPLED`."""
-
-    name: str
-    hyperparameters: tuple[str, ...]
-
-    def columns(self) -> list[str]:
-        """Return the names of their columns in metrics.csv.gz."""
-        return [f"config.{name}" for name in self.hyperparameters]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Percentiles, standard deviation and mean, per layer, or of the whole row (`layers=None`)."""
-
-    name: str
-    layers: tuple[int, ...] | None
-    percentiles: tuple[float, ...]
-
-    def spans(self, layout: Layout) -> list[Span]:
-        """Return the ranges that are described, in column order."""
-        if self.layers is None:
-            return [Span("all", 0, layout.size)]
-        return _variables(layout, self.layers, self.name)
-
-    def columns(self, layout: Layout) -> list[str]:
-        """Return names such as `conv2d_1/kernel:q75`, `conv2d_1/kernel:std`, `conv2d_1/kernel:mean`."""
-        statistics = [*(f"q{percentile:g}" for percentile in self.percentiles), "std", "mean"]
-        return [f"{span.label}:{statistic}" for span in self.spans(layout) for statistic in statistics]
-
-
-@dataclass(frozen=True)
-class Norms:
-    """The l1 or l2 norm of each layer's bias and kernel."""
-
-    name: str
-    layers: tuple[int, ...]
-    order: int
-
-    def spans(self, layout: Layout) -> list[Span]:
-        """Return the ranges that are described, in column order."""
-        return _variables(layout, self.layers, self.name)
-
-    def columns(self, layout: Layout) -> list[str]:
-        """Return names such as `dense/kernel:l2`."""
-        return [f"{span.label}:l{self.order}" for span in self.spans(layout)]
-
-
-Part = Weights | Hyper | Statistics | Norms
+EXAMPLES = (*PUBLISHED, "wspectra-layers:0,1,2,3", "wchannels-layers:0,1,2,3", "wproducts-layers:0,1,2,3", "probes")
+"""What an unknown name is compared with, to show the nearest."""
 
 
 def parse(name: str) -> tuple[Part, ...]:
     """Return the parts of a feature set, in column order.
 
-    Raises `CnnzooError` that shows the nearest published name if `name` does not follow the grammar, and that names
+    Raises `CnnzooError` that shows the nearest known name if `name` does not follow the grammar, and that names
     two parts which hold the same columns.
     """
     parts = tuple(_parse_part(part, name) for part in name.split("+"))
@@ -143,18 +84,27 @@ def parse(name: str) -> tuple[Part, ...]:
 
 def _overlap(first: Part, second: Part) -> bool:
     """Tell whether two parts have a column in common, in networks of any shape."""
-    match first, second:
-        case Weights(), Weights():
-            return first.layer is None or second.layer is None or first.layer == second.layer
-        case Hyper(), Hyper():
-            return not set(first.hyperparameters).isdisjoint(second.hyperparameters)
-        case Statistics(), Statistics():  # std and mean of a layer are there whatever the percentiles
-            if first.layers is None or second.layers is None:
-                return first.layers == second.layers
-            return not set(first.layers).isdisjoint(second.layers)
-        case Norms(), Norms():
-            return first.order == second.order and not set(first.layers).isdisjoint(second.layers)
-    return False
+    if isinstance(first, Weights) and isinstance(second, Weights):
+        return first.layer is None or second.layer is None or first.layer == second.layer
+    return type(first) is type(second) and not _held(first).isdisjoint(_held(second))
+
+
+def _held(part: Part) -> set[object]:
+    """Return what a part describes, such that parts of one kind share columns if they share any of it."""
+    match part:
+        case Hyper():
+            return set(part.hyperparameters)
+        case Statistics(layers=None) | Weights() | Probes():
+            return {"all"}
+        case Products():
+            chains = [*itertools.pairwise(part.layers), part.layers]
+            return {(min(part.layers) < 0, chain) for chain in chains}
+        case Norms():
+            return {(part.order, min(part.layers) < 0, layer) for layer in part.layers}
+    # Of statistics std and mean of a layer are there whatever the percentiles. Columns are named by numbers if any
+    # layer is below 0, else by tensors.
+    assert part.layers is not None
+    return {(min(part.layers) < 0, layer) for layer in part.layers}
 
 
 def _parse_part(text: str, whole: str) -> Part:
@@ -163,12 +113,13 @@ def _parse_part(text: str, whole: str) -> Part:
         part = build(text, *match.groups()) if match else None
         if part is not None:
             return part
-    close = difflib.get_close_matches(whole, PUBLISHED, n=1)
+    close = difflib.get_close_matches(whole, EXAMPLES, n=1)
     hint = f"; did you mean `{close[0]}`?" if close else "."
     raise CnnzooError(
-        f"unknown feature set `{whole}`{hint} Valid: {', '.join(f'`{name}`' for name in PUBLISHED)}, other layers and "
-        f"percentiles (strictly ascending, percentiles from 0 to 100), `hyper.` with one of {', '.join(SAMPLED)}, "
-        f"and sets joined by `+`."
+        f"unknown feature set `{whole}`{hint} Valid: {', '.join(f'`{name}`' for name in EXAMPLES)}, other layers and "
+        f"percentiles (strictly ascending, percentiles from 0 to 100; layers from the input before those from the "
+        f"output, which are -1 and below; those of `wproducts` follow each other), `hyper.` with one of "
+        f"{', '.join(SAMPLED)}, and sets joined by `+`."
     )
 
 
@@ -179,24 +130,48 @@ def _build_hyper(text: str, hyperparameter: str | None) -> Hyper | None:
 
 
 def _build_statistics(text: str, layers: str, percentiles: str) -> Statistics | None:
-    chosen, ranks = _ascending(layers), _ascending(percentiles)
-    if chosen is None or ranks is None or ranks[-1] > 100:
+    chosen, ranks = _layers(layers), tuple(float(value) for value in percentiles.split(","))
+    if chosen is None or not _ascends(ranks) or ranks[-1] > 100:
         return None
-    return Statistics(text, tuple(int(layer) for layer in chosen), ranks)
+    return Statistics(text, chosen, ranks)
 
 
 def _build_norms(text: str, layers: str, order: str) -> Norms | None:
-    chosen = _ascending(layers)
-    return None if chosen is None else Norms(text, tuple(int(layer) for layer in chosen), int(order))
+    chosen = _layers(layers)
+    return None if chosen is None else Norms(text, chosen, int(order))
 
 
-def _ascending(text: str) -> tuple[float, ...] | None:
-    """Return the numbers of a comma-separated list, or None if they do not strictly ascend."""
-    values = tuple(float(value) for value in text.split(","))
-    return values if all(a < b for a, b in itertools.pairwise(values)) else None
+def _build_spectra(text: str, layers: str) -> Spectra | None:
+    chosen = _layers(layers)
+    return None if chosen is None else Spectra(text, chosen)
 
 
-_LAYERS = r"(\d+(?:,\d+)*)"
+def _build_channels(text: str, layers: str) -> Channels | None:
+    chosen = _layers(layers)
+    return None if chosen is None else Channels(text, chosen)
+
+
+def _build_products(text: str, layers: str) -> Products | None:
+    chosen = _layers(layers)
+    if chosen is None or len(chosen) < 2 or chosen != tuple(range(chosen[0], chosen[0] + len(chosen))):
+        return None
+    return None if chosen[0] < 0 <= chosen[-1] else Products(text, chosen)
+
+
+def _layers(text: str) -> tuple[int, ...] | None:
+    """Return a list of layers, or None if those from the input do not ascend before those from the output."""
+    layers = tuple(int(layer) for layer in text.split(","))
+    from_input, from_output = [n for n in layers if n >= 0], [n for n in layers if n < 0]
+    in_order = _ascends(from_input) and _ascends(from_output) and layers == (*from_input, *from_output)
+    return layers if in_order else None
+
+
+def _ascends(values: Sequence[float]) -> bool:
+    return all(a < b for a, b in itertools.pairwise(values))
+
+
+_LAYER = r"(?:\d+|-[1-9]\d*)"
+_LAYERS = rf"({_LAYER}(?:,{_LAYER})*)"
 _NUMBERS = r"(\d+(?:\.\d+)?(?:,\d+(?:\.\d+)?)*)"
 _RULES: tuple[tuple[str, Callable[..., Part | None]], ...] = (
     (r"weights", lambda text: Weights(text, None)),
@@ -205,29 +180,8 @@ _RULES: tuple[tuple[str, Callable[..., Part | None]], ...] = (
     (r"wstats-glob", lambda text: Statistics(text, None, GLOBAL_PERCENTILES)),
     (rf"wstats-layers:{_LAYERS}-qts:{_NUMBERS}", _build_statistics),
     (rf"wnorm-layers:{_LAYERS}-l([12])", _build_norms),
+    (rf"wspectra-layers:{_LAYERS}", _build_spectra),
+    (rf"wchannels-layers:{_LAYERS}", _build_channels),
+    (rf"wproducts-layers:{_LAYERS}", _build_products),
+    (r"probes", Probes),
 )
-
-
-def columns_of(part: Part, layout: Layout) -> list[str]:
-    """Return the names of a part's features; raises `CnnzooError` for a layer that networks of `layout` lack."""
-    return part.columns() if isinstance(part, Hyper) else part.columns(layout)
-
-
-def _variables(layout: Layout, layers: tuple[int, ...], name: str) -> list[Span]:
-    variables = [variable for layer in layers for variable in _layer(layout, layer, name)]
-    return [Span(_short(variable), variable.start, variable.end) for variable in variables]
-
-
-def _layer(layout: Layout, layer: int, name: str) -> tuple[Variable, ...]:
-    """Return bias and kernel of one layer; raises `CnnzooError` if the network has no such layer."""
-    if layer >= len(layout.layers):
-        raise CnnzooError(
-            f"feature set `{name}`: the networks of this collection have layers 0 to {len(layout.layers) - 1}, "
-            f"there is no layer {layer}"
-        )
-    return layout.layers[layer]
-
-
-def _short(variable: Variable) -> str:
-    """Return `conv2d_1/kernel` for `sequential/conv2d_1/kernel:0`."""
-    return variable.name.removeprefix("sequential/").removesuffix(":0")

@@ -1,21 +1,26 @@
 """Features: the named inputs of the predictors, computed from rows of weights and from hyperparameters.
 
-`parse` knows the names (`cnnzoo.feature_names`), `compute` streams statistics and norms over a memory map
-(`statistics.py`), `describe` makes tables of them (`tables.py`), `write_features` and `read_features` keep them
-(`store.py`).
+`parse` knows the names (`cnnzoo.feature_names`). `compute` streams what `statistics.py`, `invariants.py` and
+`probes.py` describe over a memory map (`streaming.py`), `describe` makes tables of it (`tables.py`), `write_features`
+and `read_features` keep them (`store.py`).
 """
 
-from cnnzoo.feature_names import PUBLISHED, Hyper, Norms, Part, Statistics, Weights, parse
-from cnnzoo.features.statistics import compute
+from cnnzoo.feature_names import PUBLISHED, parse
+from cnnzoo.feature_parts import Channels, Hyper, Norms, Part, Probes, Products, Spectra, Statistics, Weights
 from cnnzoo.features.store import feature_columns, read_features, write_features
+from cnnzoo.features.streaming import compute
 from cnnzoo.features.tables import CATEGORIES, describe, hyperparameters
 
 __all__ = [
     "CATEGORIES",
     "PUBLISHED",
+    "Channels",
     "Hyper",
     "Norms",
     "Part",
+    "Probes",
+    "Products",
+    "Spectra",
     "Statistics",
     "Weights",
     "compute",

@@ -1,29 +1,25 @@
-"""Statistics of rows of weights, streamed: bounded memory, all cores, as fast as the order statistics allow.
+"""Statistics of blocks of rows of weights, as fast as the order statistics allow.
 
-The published way maps np.percentile, np.std and np.mean over rows and tensors in Python. Here a block of rows is
-read from the memory map at a time and all sets are computed from it; blocks run on threads (NumPy releases the GIL).
-The result is that of the plain NumPy formulas to rounding (tests/features), NaN rows included.
+The published way maps np.percentile, np.std and np.mean over rows and tensors in Python. Here all sets are computed
+from a block of rows at once, and what several of them want only once. The result is that of the plain NumPy formulas
+to rounding (tests/features), NaN rows included.
 
-Shape letters: R rows, B rows of a block, P parameters of a row, n parameters of a span, Q percentiles, F features.
+Shape letters: B rows of a block, P parameters of a row, n parameters of a span, Q percentiles, F features.
 """
 
 import math
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.feature_names import Norms, Span, Statistics
+from cnnzoo.feature_parts import Norms, Statistics
 from cnnzoo.layout import Layout
 
-Computed = Statistics | Norms
 Floats = NDArray[np.float32]
 
-BLOCK_ROWS = 256
-"""Rows of a block: 5 MB of the published network; fewer cost more calls, more leave the cache (measured)."""
 RUN_WIDTH = 256
 """Longest sorted run: up to here x86-simd-sort (inside NumPy) uses bitonic networks, 1.1 ns a value; beyond it
 partitions with compressed stores, 9 ns a value on Zen 4 and 4 ns with AVX2 (measured, NumPy 2.4)."""
@@ -31,48 +27,39 @@ SLICE_WIDTH = 384
 """Most values that one percentile sorts after the runs; 384 still take the fast path (1.6 ns a value)."""
 
 
-def compute(weights: Floats, layout: Layout, parts: Sequence[Computed], threads: int = 1) -> list[Floats]:
-    """Return the features of every row, float32 (R, F) for each part, of `weights` (R, P), usually a memory map."""
-    tables = [np.empty((len(weights), len(part.columns(layout))), dtype=np.float32) for part in parts]
-    plan = _plan(parts, layout)
-    kept = threading.local()  # a workspace for each thread: fresh memory for each block costs 40% of the time
-
-    def work(start: int) -> None:
-        if not hasattr(kept, "workspace"):
-            kept.workspace = _Workspace()
-        rows = slice(start, min(start + BLOCK_ROWS, len(weights)))
-        block = np.asarray(weights[rows])
-        for span, wanted in plan.items():
-            described = _Described(block[:, span.start : span.end], kept.workspace)
-            for statistic, places in wanted.items():
-                values = statistic(described)
-                for table, column in places:
-                    tables[table][rows, column] = values
-
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(work, range(0, len(weights), BLOCK_ROWS)))
-    return tables
-
-
 Statistic = Callable[["_Described"], Floats]
+Range = tuple[int, int]
 Place = tuple[int, int]
 """The part, by position, and the column of its table."""
 
 
-def _plan(parts: Sequence[Computed], layout: Layout) -> dict[Span, dict[Statistic, list[Place]]]:
-    """Return what to compute of which span and where to put it: what several parts want is computed once."""
-    statistics: dict[object, Statistic] = {}
-    plan: dict[Span, dict[Statistic, list[Place]]] = {}
-    for index, part in enumerate(parts):
-        wanted = _statistics_of(part)
-        for number, span in enumerate(part.spans(layout)):
-            for column, (name, statistic) in enumerate(wanted, start=number * len(wanted)):
-                one = statistics.setdefault(name, statistic)
-                plan.setdefault(span, {}).setdefault(one, []).append((index, column))
-    return plan
+class StatisticsPlan:
+    """What to compute of which range of a row, and where to put it."""
+
+    def __init__(self, parts: Sequence[Statistics | Norms], layout: Layout) -> None:
+        known: dict[object, Statistic] = {}
+        self._plan: dict[Range, dict[Statistic, list[Place]]] = {}
+        self._kept = threading.local()  # a workspace for each thread: fresh memory for each block costs 40% of the time
+        for index, part in enumerate(parts):
+            wanted = _statistics_of(part)
+            for number, span in enumerate(part.spans(layout)):
+                for column, (name, statistic) in enumerate(wanted, start=number * len(wanted)):
+                    places = self._plan.setdefault((span.start, span.end), {})
+                    places.setdefault(known.setdefault(name, statistic), []).append((index, column))
+
+    def describe(self, block: Floats, tables: Sequence[Floats]) -> None:
+        """Fill the table (B, F) of each part from a block of rows (B, P)."""
+        if not hasattr(self._kept, "workspace"):
+            self._kept.workspace = _Workspace()
+        for (start, end), wanted in self._plan.items():
+            described = _Described(block[:, start:end], self._kept.workspace)
+            for statistic, places in wanted.items():
+                values = statistic(described)
+                for table, column in places:
+                    tables[table][:, column] = values
 
 
-def _statistics_of(part: Computed) -> list[tuple[object, Statistic]]:
+def _statistics_of(part: Statistics | Norms) -> list[tuple[object, Statistic]]:
     """Return the columns of each span, with a name by which to know the same statistic again."""
     if isinstance(part, Norms):
         return [("l1", _Described.l1)] if part.order == 1 else [("l2", _Described.l2)]

@@ -19,7 +19,8 @@ from cnnzoo.artifacts import slug
 from cnnzoo.atomic import atomic_file, atomic_folder
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_names import Part, Weights, columns_of, parse
+from cnnzoo.feature_names import parse
+from cnnzoo.feature_parts import Part, Weights, columns_of
 from cnnzoo.features.tables import CATEGORIES, part_tables
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from cnnzoo import config
 from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_names import Hyper, Part, Weights, columns_of, parse
-from cnnzoo.features.statistics import compute
+from cnnzoo.feature_names import parse
+from cnnzoo.feature_parts import Hyper, Part, Probes, Weights, columns_of
+from cnnzoo.features.streaming import compute
 from cnnzoo.layout import Layout
 
 CATEGORIES: dict[str, tuple[str, ...]] = {
@@ -53,9 +54,10 @@ def part_tables(
     tables: dict[Part, pd.DataFrame] = {}
     tables |= {part: hyperparameters(metrics, part) for part in columns if isinstance(part, Hyper)}
     computed = [part for part in columns if not isinstance(part, Hyper | Weights)]
-    values: dict[Part, NDArray[np.float32]] = dict(
-        zip(computed, compute(weights, layout, computed, threads), strict=True)
-    )
+    probes = [part for part in computed if isinstance(part, Probes)]
+    activations = [str(word) for word in config_column(metrics, "config.activation", probes[0])] if probes else None
+    described = compute(weights, layout, computed, threads, activations)
+    values: dict[Part, NDArray[np.float32]] = dict(zip(computed, described, strict=True))
     for part in columns:
         if isinstance(part, Weights):
             span = part.span(layout)
