@@ -4,6 +4,7 @@ Everything heavy is imported inside the commands, so that `cnnzoo --help` answer
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,7 +134,9 @@ def score(  # noqa: PLR0913, PLR0917 - one option each
     files: Annotated[list[Path], typer.Argument(help=".safetensors, .npz, .npy, .pt, .pth, .h5 or .keras.")],
     activation: Annotated[str | None, typer.Option(help="relu or tanh, where the file does not tell.")] = None,
     collection: Annotated[str, typer.Option(help="The zoo to learn from; default: the first of params.yaml.")] = "",
-    predictor: Annotated[str | None, typer.Option(help="Default: the best that needs weights alone.")] = None,
+    predictor: Annotated[
+        str | None, typer.Option(help="Its name or folder; default: the best on weights alone.")
+    ] = None,
     features: Annotated[str | None, typer.Option(help="Its feature set; default: the best.")] = None,
     neighbours: Annotated[int, typer.Option(help="How many networks of the zoo to name.", min=0)] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -162,17 +165,17 @@ def register(
     def work() -> None:
         from cnnzoo import config, scoring  # noqa: PLC0415 - mlflow takes seconds to import
         from cnnzoo.collection import Collection  # noqa: PLC0415
+        from cnnzoo.tracking.location import tracking_uri  # noqa: PLC0415
         from cnnzoo.tracking.registry import register_scorer  # noqa: PLC0415
 
         artifacts = Artifacts(root)
         params = config.load(artifacts.params)
         name = collection or params.collections[0]
         best, scorer = scoring.choose_scorer(artifacts, params, name)
-        zoo = Collection.open(artifacts.zoo(name))
-        tags = {"predictor": best.predictor, "features": best.features, "cv_r2": f"{best.cv_r2:.4f}"}
-        uri = register_scorer(artifacts, name, scorer, zoo.weights[zoo.final()[0]], tags)
-        typer.echo(f"{best.predictor} on {best.features} is {uri}. Serve it from the project's folder with")
-        typer.echo(f"  MLFLOW_TRACKING_URI=sqlite:///mlruns/mlflow.db mlflow models serve -m {uri} --env-manager local")
+        example = scoring.network_of(Collection.open(artifacts.zoo(name)))
+        uri = register_scorer(artifacts, name, scorer, example, asdict(best))
+        typer.echo(f"{best.predictor} on {best.features} is now {uri}. Serve it on this machine with")
+        typer.echo(f"  MLFLOW_TRACKING_URI={tracking_uri(artifacts)} mlflow models serve --env-manager local -m {uri}")
 
     _run(work)
 

@@ -9,8 +9,7 @@ from cnnzoo import config
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.errors import CnnzooError
 from cnnzoo.evaluation import read_predictions
-from cnnzoo.feature_parts import Hyper
-from cnnzoo.features import parse
+from cnnzoo.features import Hyper, parse
 from cnnzoo.layout import layout_of
 from cnnzoo.scoring.scorer import Scorer
 from cnnzoo.tuning import METRICS, MODEL, TARGET

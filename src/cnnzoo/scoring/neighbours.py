@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_parts import Hyper, Weights
-from cnnzoo.features import describe, parse, read_features
+from cnnzoo.features import Hyper, Weights, describe, parse, read_features
 from cnnzoo.layout import Layout
 from cnnzoo.tuning import TARGET
 
