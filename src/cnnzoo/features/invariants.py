@@ -76,7 +76,7 @@ def _log_singular_values(matrices: Sequence[Doubles]) -> Doubles:
     product: Doubles | None = None
     for matrix in matrices:
         largest = np.abs(matrix).max(axis=(1, 2))
-        logarithm += np.log(np.where(largest > 0, largest, 1))
+        logarithm += np.log(np.where(largest == 0, 1, largest))
         usable = (largest > 0) & np.isfinite(largest)
         scaled = np.where(usable[:, None, None], matrix, 0) / np.where(usable, largest, 1)[:, None, None]
         product = scaled if product is None else product @ scaled

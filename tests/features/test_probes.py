@@ -1,0 +1,217 @@
+"""Data-free probing against torch's network and plain formulas, and under changes of order."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from permutations import networks, permute_classes, permute_hidden_units
+
+from cnnzoo import features, predictors
+from cnnzoo.errors import CnnzooError
+from cnnzoo.feature_parts import FAMILIES, VARIANTS
+from cnnzoo.features.forward import Forward
+from cnnzoo.features.probe_images import PATTERNS, probe_images, side_for
+from cnnzoo.features.probes import describe_hidden, describe_logits
+from cnnzoo.layout import Architecture, Layout, layout_of
+from cnnzoo.network import SmallCNN
+
+LAYOUT = layout_of(Architecture())
+IMAGES = len(FAMILIES) * PATTERNS * len(VARIANTS)
+
+# Logits are float32 sums in another order; `sharp` answers magnify the smallest differences that count 20,000 times.
+RTOL, ATOL = 1e-4, 2e-3
+SOFT_ATOL = 1e-4
+
+
+def probe(weights: np.ndarray, activation: str = "relu", layout: Layout = LAYOUT, threads: int = 1) -> pd.DataFrame:
+    metrics = pd.DataFrame({"config.activation": [activation] * len(weights)})
+    return features.describe("probes", weights, layout, metrics, threads)
+
+
+def assert_same(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    pd.testing.assert_index_equal(first.columns, second.columns)
+    difference = np.abs(first - second)
+    allowed = RTOL * np.abs(second) + [ATOL if "share" in c or "agreement" in c else SOFT_ATOL for c in first.columns]
+    wrong = first.columns[(difference > allowed).any(axis=0)]
+    assert list(wrong) == [], difference[wrong].max()
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture(),
+        Architecture(num_units=5, num_layers=1),
+        Architecture(num_units=8, num_layers=2, num_classes=3),
+        Architecture(num_units=4, num_layers=4),
+    ],
+)
+def test_networks_answer_as_the_torch_module_does(architecture, activation):
+    layout = layout_of(architecture)
+    weights = networks(layout, 5)
+    side = side_for(architecture)
+    images = probe_images(side).reshape(-1, side, side)
+    logits, maps = Forward(images, layout)(weights, [activation] * 5)
+    for row, found in zip(weights, logits, strict=True):
+        with torch.no_grad():
+            expected = SmallCNN.from_row(row, layout, activation)(torch.from_numpy(images.copy())[:, None]).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * max(1, np.abs(expected).max()))
+    assert maps.shape == (5, IMAGES, architecture.feature_sizes(side)[-1] ** 2, architecture.num_units)
+
+
+def test_colour_channels_all_see_the_grey_image():
+    layout = layout_of(Architecture(num_channels=3))
+    weights = networks(layout, 3)
+    images = probe_images(28).reshape(-1, 28, 28)
+    logits, _ = Forward(images, layout)(weights, ["relu"] * 3)
+    with torch.no_grad():
+        grey = torch.from_numpy(images.copy())[:, None].expand(-1, 3, -1, -1)
+        expected = SmallCNN.from_row(weights[1], layout, "relu")(grey).numpy()
+    np.testing.assert_allclose(logits[1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_images_are_a_fixed_set_of_distinct_grey_images():
+    images = probe_images(28)
+    assert images.shape == (len(FAMILIES), PATTERNS, len(VARIANTS), 28, 28)
+    assert images.dtype == np.float32
+    assert np.abs(images).max() <= 1
+    assert len(np.unique(images.reshape(IMAGES, -1), axis=0)) == IMAGES
+    np.testing.assert_allclose((images + 1) * 127.5, np.round((images + 1) * 127.5), atol=1e-3)
+    np.testing.assert_allclose(images[:, :, 1], -images[:, :, 0], atol=1e-6)
+    np.testing.assert_array_equal(images[:, :, 2, 2:, 2:], images[:, :, 0, :-2, :-2])
+    with pytest.raises(ValueError, match="read-only"):
+        images[0] = 0
+    probe_images.cache_clear()
+    np.testing.assert_array_equal(probe_images(28), images)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_moving_hidden_units_changes_nothing(activation):
+    weights = networks(LAYOUT)
+    moved = permute_hidden_units(weights, LAYOUT, np.random.default_rng(1))
+    assert_same(probe(moved, activation), probe(weights, activation))
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_moving_classes_changes_nothing(activation):
+    weights = networks(LAYOUT)
+    moved = permute_classes(weights, LAYOUT, np.random.default_rng(2))
+    assert_same(probe(moved, activation), probe(weights, activation))
+
+
+def test_descriptions_are_the_plain_formulas():
+    rng = np.random.default_rng(0)
+    logits = (3 * rng.standard_normal((2, IMAGES, 10))).astype(np.float32)
+    found = describe_logits(logits)
+    for network in range(2):
+        values = logits[network].astype(np.float64)
+        p = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+        entropy = -(p * np.log(p)).sum(axis=1)
+        grid = p.reshape(len(FAMILIES), PATTERNS, len(VARIANTS), 10)
+        centred = values - values.mean(axis=1, keepdims=True)
+        varying = centred - centred.mean(axis=0)
+        ordered = np.sort(values, axis=1)
+        expected = {
+            "confidence:q25": np.percentile(p.max(axis=1), 25),
+            "entropy:std": entropy.std(),
+            "gap:q95": np.percentile(np.log1p(ordered[:, -1] - ordered[:, -2]), 95),
+            "gap8": np.log1p((ordered[:, 1] - ordered[:, 0]).mean()),
+            "spread:mean": np.log1p(values.std(axis=1)).mean(),
+            "probability0": np.log(p.max(axis=1).mean() + 1e-6),
+            "balance9": p.mean(axis=0).min(),
+            "deviation0": np.log1p(centred.std(axis=0).max()),
+            "logits:s0": np.log1p(np.linalg.norm(varying, 2) / np.sqrt(IMAGES)),
+            "probabilities:s8": np.linalg.svd(p - p.mean(axis=0), compute_uv=False)[8] / np.sqrt(IMAGES),
+            "information": -(p.mean(axis=0) * np.log(p.mean(axis=0))).sum() - entropy.mean(),
+            "confidence:strokes": grid[FAMILIES.index("strokes")].max(axis=-1).mean(),
+            "change:noisy": np.abs(grid[:, :, 0] - grid[:, :, 3]).sum(axis=-1).mean() / 2,
+            "change:edge:shifted": np.abs(grid[4, :, 0] - grid[4, :, 2]).sum(axis=-1).mean() / 2,
+        }
+        for name, value in expected.items():
+            assert found[name][network] == pytest.approx(value, rel=1e-6, abs=1e-7), name
+
+
+def test_hidden_units_are_described_by_quantiles_over_units():
+    maps = np.abs(np.random.default_rng(0).standard_normal((2, IMAGES, 4, 7))).astype(np.float32)
+    maps[1, :, :, 3:5] = 0
+    found = describe_hidden(maps)
+    values = maps.astype(np.float64).reshape(2, -1, 7)
+    np.testing.assert_allclose(found["hidden:mean:q50"], np.log1p(np.median(values.mean(axis=1), axis=1)))
+    np.testing.assert_allclose(found["hidden:std:q100"], np.log1p(values.std(axis=1).max(axis=1)))
+    np.testing.assert_allclose(found["hidden:saturated:q0"], np.minimum(values**2, 1).mean(axis=1).min(axis=1))
+    varied = maps.astype(np.float64).mean(axis=2).std(axis=1)
+    np.testing.assert_allclose(found["hidden:varied:q75"], np.percentile(np.log1p(varied), 75, axis=1))
+    np.testing.assert_allclose(found["hidden:dead"], [0, 2 / 7], atol=1e-12)
+
+
+def test_a_network_that_says_the_same_to_every_image_varies_in_nothing():
+    weights = np.zeros((1, LAYOUT.size), dtype=np.float32)
+    weights[0, 4800] = 5.0  # one dense bias
+    found = probe(weights).iloc[0]
+    assert found["agreement:shifted"] == pytest.approx(1, abs=1e-6)
+    assert found["information"] == pytest.approx(0, abs=1e-6)
+    assert found["logits:s0"] == pytest.approx(0, abs=1e-6)
+    assert found["change:noisy"] == 0
+    assert found["hidden:dead"] == 1
+    assert found["share0"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_diverged_and_huge_networks_have_finite_descriptions_that_predictors_take(activation):
+    weights = networks(LAYOUT)
+    weights[0, 200] = np.nan
+    weights[1] = np.nan
+    weights[2, 4900] = np.inf
+    weights[3] = 3e38
+    weights[4] *= 1e12
+    clean = probe(weights[5:], activation)
+    found = probe(weights, activation)
+    assert np.isfinite(found.to_numpy()).all()
+    pd.testing.assert_frame_equal(found[5:].reset_index(drop=True), clean)
+    predictor = predictors.REGISTRY["linear"]().fit(found, np.linspace(0.1, 0.9, len(found)))
+    assert np.isfinite(predictor.predict(found)).all()
+
+
+def test_rows_do_not_depend_on_blocks_threads_or_neighbours(monkeypatch):
+    weights = networks(LAYOUT, 40)
+    whole = probe(weights)
+    pd.testing.assert_frame_equal(probe(weights[17:18]), whole[17:18].reset_index(drop=True), rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr("cnnzoo.features.streaming.BLOCK_ROWS", 7)
+    pd.testing.assert_frame_equal(probe(weights, threads=3), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_each_network_runs_with_its_own_activation():
+    weights = networks(LAYOUT, 2)
+    metrics = pd.DataFrame({"config.activation": ["tanh", "relu"]})
+    found = features.describe("probes", weights, LAYOUT, metrics)
+    expected = pd.concat([probe(weights[:1], "tanh"), probe(weights[1:], "relu")], ignore_index=True)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_memory_does_not_grow_with_the_rows():
+    weights = np.tile(networks(LAYOUT, 8), (40, 1))
+
+    def peak(rows: int) -> int:
+        tracemalloc.start()
+        probe(weights[:rows])
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(1)
+    table_bytes = 4 * 215 * 320
+    assert peak(320) - peak(64) < 4 * table_bytes
+
+
+def test_what_is_missing_is_named():
+    weights = networks(LAYOUT, 2)
+    with pytest.raises(CnnzooError, match=r"no column `config.activation`, which `probes` needs"):
+        features.describe("probes", weights, LAYOUT, pd.DataFrame(index=range(2)))
+    with pytest.raises(CnnzooError, match=r"`config.activation` has 'gelu', expected one of relu, tanh"):
+        probe(weights, "gelu")
+    with pytest.raises(CnnzooError, match="only be run if their activations are given"):
+        features.compute(weights, LAYOUT, features.parse("probes"))
+    with pytest.raises(CnnzooError, match="needs two classes at least, got 1"):
+        features.parse("probes")[0].columns(layout_of(Architecture(num_classes=1)))
