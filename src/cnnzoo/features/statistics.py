@@ -76,7 +76,9 @@ class _Described:
     def __init__(self, values: Floats, wanted: Sequence[float], workspace: Workspace) -> None:
         self._values = values
         self._workspace = workspace
-        self._percentiles = dict(zip(wanted, percentiles(values, wanted, workspace), strict=True)) if wanted else {}
+        self._percentiles: dict[float, Floats] = {}
+        if wanted:
+            self._percentiles = dict(zip(wanted, percentiles(values, wanted, workspace), strict=True))
         self._mean: Floats | None = None
 
     def percentile(self, percentile: float) -> Floats:
