@@ -8,13 +8,19 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: repro test lint types format bench sanitize ui clean help
+.PHONY: repro study test lint types format bench sanitize ui clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 repro: $(VENV)/installed ## Run the whole pipeline on the embedded data set
 	dvc repro
+
+study: $(VENV)/installed ## Tune all predictors on all input sets of the paper, and on those beyond it (hours)
+	dvc repro -q
+	GIT_AUTHOR_NAME=cnnzoo GIT_AUTHOR_EMAIL=cnnzoo@localhost GIT_COMMITTER_NAME=cnnzoo GIT_COMMITTER_EMAIL=cnnzoo@localhost \
+	  dvc exp run -S 'features.sets=[published,"wspectra-layers:0,1,2,3","wchannels-layers:0,1,2,3","wproducts-layers:0,1,2,3",probes,"wstats-layers:0,1,2,3-qts:0,25,50,75,100+probes"]' \
+	  -S 'search.trials=30' -S 'search.max_trees=1000' -S 'search.max_epochs=300'
 
 test: $(VENV)/installed ## Run the tests
 	python -m pytest

@@ -80,5 +80,5 @@ def test_images_too_small_for_the_layers_are_refused():
 
 
 def test_multiply_adds_of_the_published_network():
-    """Counted by hand: 169 positions x 144, 36 x 2304 and 4 x 2304 and 160, of which the first has no input gradient."""
+    """Counted by hand: 169 positions x 144 twice, for the first layer has no input gradient; the others three times."""
     assert Architecture().multiply_adds(28) == 2 * 169 * 144 + 3 * (36 + 4) * 2304 + 3 * 160 == 325_632
