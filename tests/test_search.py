@@ -10,7 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from cnnzoo import config, predictors, scores
+from cnnzoo import config, predictors, scores, seeds
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
@@ -67,7 +67,8 @@ def test_every_predictor_is_tuned_on_every_set_and_finds_the_signal(project):
     artifacts, _ = project
     for (name, features), folder in folders(artifacts).items():
         assert {path.name for path in folder.iterdir()} == {
-            "model", "study.csv", "params.json", "predictions.csv", "metrics.json", "predicted.png",
+            "model", "study.csv", "params.json", "predictions.csv", "metrics.json", "predicted.png", "importance.csv",
+            "importance.png",
         }  # fmt: skip
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["networks_train"] == metrics["networks_test"] == NETWORKS // 2
@@ -110,6 +111,16 @@ def test_the_study_shows_each_trial_and_params_the_best(project):
         assert {key: model.get_params()[key] for key in settings} == settings
 
 
+def interval_ends(folder: Path) -> dict[str, float]:
+    """What the evaluation finds for the same predictions: the same resampled networks."""
+    params = make_params({"tiny": NETWORKS}, SETS)
+    table = pd.read_csv(folder / "predictions.csv", float_precision="round_trip")
+    rng = seeds.generator(params.seed, "evaluate.bootstrap", "tiny")
+    budget = params.evaluate.bootstrap, params.evaluate.confidence
+    found = scores.intervals(table["test_accuracy"], table["predicted"], *budget, rng)
+    return {f"{name}_{end}": pair[at] for name, pair in found.items() for at, end in enumerate(("low", "high"))}
+
+
 def test_every_search_is_tracked(project):
     artifacts, tracker = project
     assert set(tracker.records) == {("tiny", *key) for key in folders(artifacts)}
@@ -120,7 +131,10 @@ def test_every_search_is_tracked(project):
         ((dataset, digest, rows),) = record.calls["dataset"]
         assert (dataset, len(digest), rows) == (f"tiny {features}", 64, NETWORKS // 2)
         ((values,),) = record.calls["metrics"]
-        assert values == json.loads((folder / "metrics.json").read_text())
+        kept = json.loads((folder / "metrics.json").read_text())
+        assert values == kept | interval_ends(folder)
+        assert values["r2_low"] < values["r2"] < values["r2_high"]
+        assert [call[0].name for call in record.calls["figure"]] == ["predicted.png", "importance.png"]
         ((model, example, prediction),) = record.calls["model"]
         assert model == folder / "model"
         np.testing.assert_allclose(predictors.load(model).predict(example), prediction, rtol=1e-12)
@@ -204,6 +218,19 @@ def test_folds_are_a_partition_of_the_training_networks():
     assert {len(fold) for fold in folds} == {7, 8}
     again = draw_folds(31, 4, 7, "tiny")
     assert all(np.array_equal(a, b) for a, b in zip(folds, again, strict=True))
+
+
+def test_what_a_predictor_relies_on_is_told_as_shares(project):
+    artifacts, _ = project
+    for (name, features), folder in folders(artifacts).items():
+        table = pd.read_csv(folder / "importance.csv")
+        assert list(table) == ["feature", "importance"]
+        assert table["importance"].sum() == pytest.approx(1)
+        assert table["importance"].is_monotonic_decreasing
+        columns = read_features(Collection.open(artifacts.zoo("tiny")), artifacts.features("tiny"), features, [0])
+        assert sorted(table["feature"]) == sorted(columns)
+        if features == STATISTICS:
+            assert table["feature"].iloc[0].startswith("dense/kernel"), name
 
 
 def test_few_networks_are_enough_and_fewer_are_refused(tmp_path, capsys):

@@ -23,6 +23,7 @@ from cnnzoo.errors import CnnzooError
 from cnnzoo.features import parse
 from cnnzoo.tuning import (
     FIGURE,
+    IMPORTANCE_FIGURE,
     METRICS,
     MODEL,
     PREDICTIONS,
@@ -71,10 +72,11 @@ def search(artifacts: Artifacts, params: config.Params, collection: str, track: 
     """Tune `params.search.predictors` on `params.features.sets` and write `artifacts.predictor(...)` for each.
 
     Each folder appears whole when its search is done: `model/` (for `cnnzoo.predictors.load`), `study.csv` (the
-    trials), `params.json` (the best settings), `predictions.csv` and `metrics.json` (of the test half). Trials that a
-    former run has finished are not repeated (`tuning.Journal`). `track` opens the record of a search
-    (`cnnzoo.tracking.searches.search_run`). Raises `CnnzooError` if there are too few networks, or if another search
-    of the collection is under way.
+    trials), `params.json` (the best settings), `predictions.csv` and `metrics.json` (of the test half), and what the
+    predictor relies on (`importance.csv`), with figures. Trials that a former run has finished are not repeated
+    (`tuning.Journal`). `track` opens the record of a search (`cnnzoo.tracking.searches.search_run`), which is also told
+    the ends of the scores' intervals, as `params.evaluate` wants them. Raises `CnnzooError` if there are too few
+    networks, or if another search of the collection is under way.
     """
     zoo = Collection.open(artifacts.zoo(collection))
     for name in params.features.sets:
@@ -88,11 +90,13 @@ def search(artifacts: Artifacts, params: config.Params, collection: str, track: 
             for predictor in params.search.predictors:
                 task = Task(collection, predictor, features, params.seed, params.search, jobs)
                 with track(artifacts, collection, predictor, features, _budget(params)) as record:
-                    metrics = _run(task, train, test, artifacts, record)
+                    metrics = _run(task, train, test, artifacts, record, params.evaluate)
                 print(_summary(task, metrics), flush=True)
 
 
-def _run(task: Task, train: Sample, test: Sample, artifacts: Artifacts, record: Record) -> Scores:
+def _run(
+    task: Task, train: Sample, test: Sample, artifacts: Artifacts, record: Record, evaluate: config.Evaluate
+) -> Scores:
     """Tune, refit, predict the test half, write the folder and record everything; returns the metrics."""
     record.dataset(f"{task.collection} {task.features}", train.digest(), len(train.target))
     study = tune(task, train, lambda trial: _record_trial(record, trial), Journal.of(artifacts, task, train))
@@ -100,8 +104,9 @@ def _run(task: Task, train: Sample, test: Sample, artifacts: Artifacts, record: 
     folder = artifacts.predictor(task.collection, task.predictor, task.features)
     outcome.write(folder)
     metrics = outcome.metrics()
-    record.figure(folder / FIGURE)
-    record.metrics({name: value for name, value in metrics.items() if value is not None})
+    for figure in (FIGURE, IMPORTANCE_FIGURE):
+        record.figure(folder / figure)
+    record.metrics({name: value for name, value in metrics.items() if value is not None} | outcome.intervals(evaluate))
     record.model(folder / MODEL, _example(test.features), outcome.predicted[:EXAMPLE_ROWS])
     return metrics
 

@@ -101,6 +101,21 @@ class LogitLinear(Predictor):
     def _predict_fractions(self, table: Table) -> Floats:
         return np.asarray(expit(self.encoder_.transform(table) @ self.coef_ + self.intercept_), dtype=np.float64)
 
+    @property
+    def feature_importances_(self) -> Floats:
+        """How much each feature (F,) moves the logit.
+
+        It is the size of a scaled number's coefficient, and the standard deviation of the coefficients of a word.
+        """
+        words = self.encoder_.words
+        numbers = [column for column in range(self.n_features_in_) if column not in words]
+        importances = np.empty(self.n_features_in_)
+        importances[numbers] = np.abs(self.coef_[: len(numbers)])
+        ends = len(numbers) + np.cumsum([len(known) for known in words.values()], dtype=np.int64)
+        for (column, known), end in zip(words.items(), ends, strict=True):
+            importances[column] = np.std(self.coef_[end - len(known) : end]) if known else 0.0
+        return importances
+
     def _state(self, folder: Path) -> tuple[dict[str, Any], Arrays]:
         values = {"intercept": self.intercept_, "n_iter": self.n_iter_, "scaling": self.encoder_.scaling}
         return values, {"coef": self.coef_, **self.encoder_.arrays}

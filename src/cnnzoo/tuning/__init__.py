@@ -6,11 +6,23 @@ feature sets of a collection. The best settings are then fitted to the whole tra
 what scales features and stops training early. The test half is read once, after that, to be predicted.
 
 `sample.py` is what is learned from, `task.py` one search, `study.py` its trials, `journal.py` their memory over kills
-and reruns, `outcome.py` the files of a tuned predictor. `cnnzoo.search` runs and records all searches of a collection.
+and reruns, `outcome.py` the files of a tuned predictor, `importance.py` what it relies on. `cnnzoo.search` runs and
+records all searches of a collection.
 """
 
 from cnnzoo.tuning.journal import Journal, only_search
-from cnnzoo.tuning.outcome import BEST, FIGURE, METRICS, MODEL, PREDICTIONS, STUDY, Outcome, Scores
+from cnnzoo.tuning.outcome import (
+    BEST,
+    FIGURE,
+    IMPORTANCE,
+    IMPORTANCE_FIGURE,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    STUDY,
+    Outcome,
+    Scores,
+)
 from cnnzoo.tuning.sample import TARGET, Sample, read_sample
 from cnnzoo.tuning.study import draw_folds, tune
 from cnnzoo.tuning.task import Task
@@ -18,6 +30,8 @@ from cnnzoo.tuning.task import Task
 __all__ = [
     "BEST",
     "FIGURE",
+    "IMPORTANCE",
+    "IMPORTANCE_FIGURE",
     "METRICS",
     "MODEL",
     "PREDICTIONS",

@@ -12,15 +12,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cnnzoo import drawing, predictors, scores
+from cnnzoo import config, drawing, predictors, scores, seeds
 from cnnzoo.atomic import atomic_folder
 from cnnzoo.predictors import Predictor
+from cnnzoo.tuning.importance import draw_importance, importance
 from cnnzoo.tuning.sample import TARGET, Sample
 from cnnzoo.tuning.task import Task
 
 MODEL, STUDY, BEST, PREDICTIONS, METRICS = "model", "study.csv", "params.json", "predictions.csv", "metrics.json"
-FIGURE = "predicted.png"
+IMPORTANCE = "importance.csv"
+FIGURE, IMPORTANCE_FIGURE = "predicted.png", "importance.png"
 """The files of a tuned predictor's folder."""
+ENDS = ("low", "high")
 
 Scores = dict[str, float | int | None]
 
@@ -58,6 +61,13 @@ class Outcome:
             "trials": len(self.study.trials),
         }
 
+    def intervals(self, evaluate: config.Evaluate) -> dict[str, float]:
+        """Return the ends of the scores' intervals, `r2_low`, `r2_high` ..., where defined: those of the evaluation."""
+        rng = seeds.generator(self.task.seed, "evaluate.bootstrap", self.task.collection)
+        found = scores.intervals(self.test.target, self.predicted, evaluate.bootstrap, evaluate.confidence, rng)
+        ends = {f"{name}_{end}": value for name, pair in found.items() for end, value in zip(ENDS, pair, strict=True)}
+        return {name: value for name, value in ends.items() if np.isfinite(value)}
+
     def write(self, folder: Path) -> None:
         """Write the predictor's folder, whole or not at all."""
         with atomic_folder(folder) as new:
@@ -69,6 +79,13 @@ class Outcome:
             _write_json(new / BEST, self.settings)
             _write_json(new / METRICS, self.metrics())
             (new / FIGURE).write_bytes(self._draw())
+            important = importance(self.predictor, self.train, np.random.default_rng(self.task.draw("search.shuffle")))
+            _write_table(new / IMPORTANCE, important)
+            (new / IMPORTANCE_FIGURE).write_bytes(draw_importance(important, self._title))
+
+    @property
+    def _title(self) -> str:
+        return f"{self.task.predictor} on\n{self.task.features}"
 
     def _predictions(self) -> pd.DataFrame:
         test = self.test
@@ -81,8 +98,7 @@ class Outcome:
         def paint(figure: Figure) -> None:
             axis = figure.subplots()
             drawing.against_truth(axis, self.test.target, self.predicted)
-            title = f"{self.task.predictor} on\n{self.task.features}"
-            axis.set(xlabel="true test accuracy", ylabel="predicted", title=title)
+            axis.set(xlabel="true test accuracy", ylabel="predicted", title=self._title)
 
         return drawing.draw(4, 4.3, paint)
 
