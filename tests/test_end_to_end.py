@@ -112,7 +112,7 @@ def test_one_command_makes_a_zoo_its_record_its_predictors_and_the_report(projec
     assert zoo.metrics["test_accuracy"].to_numpy()[zoo.final()].max() > 0.6  # 10% by chance, after 4 epochs
     diverged = len(pd.read_csv(project.root / "data/zoo/mnist5k/diverged.csv"))
     assert len(zoo.metrics) == (26 - diverged) * 5
-    assert dict(project.query(RUNS)) == {"zoo/mnist5k": 26, "predictors/mnist5k": 9}
+    assert dict(project.query(RUNS)) == {"zoo/mnist5k": 26, "predictors/mnist5k": 12}
     assert (project.root / "models/report/index.html").stat().st_size > 50_000
 
 
