@@ -141,6 +141,14 @@ def test_a_network_of_another_shape_is_told(project, params, tmp_path):
         answer(project, params, [tmp_path / "n.pt"], Question("tiny"))
 
 
+def test_weights_so_large_that_features_overflow_are_told(project, params, zoo):
+    _, scorer = choose_scorer(project, params, "tiny", features=STATISTICS)
+    weights = np.array(zoo.weights[:2])
+    weights[1, -10:] = 1e30
+    with pytest.raises(CnnzooError, match=r"network 1: its weights are so large \(up to 1e\+30\).*has diverged"):
+        scorer.score(weights, [None, None])
+
+
 def test_without_data_a_network_is_scored_all_the_same(project, params, zoo, tmp_path):
     file = save_network(zoo, int(zoo.final()[0]), tmp_path / "n.pt")
     shutil.copytree(project.root / "models", tmp_path / "bare" / "models")

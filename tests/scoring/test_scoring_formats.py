@@ -247,3 +247,17 @@ def test_an_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path, monkeyp
     for name in ("n.npz", "n.keras", "n.h5"):
         with pytest.raises(CnnzooError, match="is larger than"):
             read_networks(tmp_path / name, LAYOUT)
+
+
+def test_a_link_into_another_file_is_not_followed(tmp_path):
+    write_h5(tmp_path / "other.weights.h5", keras3)
+    with h5py.File(tmp_path / "link.weights.h5", "w") as file:
+        file["layers"] = h5py.ExternalLink(str(tmp_path / "other.weights.h5"), "/layers")
+    with pytest.raises(CnnzooError, match=r"link\.weights\.h5: `layers` is a link"):
+        read_networks(tmp_path / "link.weights.h5", layout_of(Architecture()))
+
+
+def test_a_torch_file_with_nameless_tensors_is_refused(tmp_path):
+    torch.save({0: torch.zeros(16), 1: torch.zeros(16)}, tmp_path / "numbers.pt")
+    with pytest.raises(CnnzooError, match=r"numbers\.pt: expected a state_dict"):
+        read_networks(tmp_path / "numbers.pt", layout_of(Architecture()))

@@ -98,7 +98,9 @@ def _read_torch(path: Path) -> Tensors:
     for key in STATE_DICTS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    ):
         raise CnnzooError(f"{path}: expected a state_dict (names to tensors), got {type(content).__name__}")
     floats = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in content.items()}
     return Tensors({name: value.detach().numpy() for name, value in floats.items()}, ordered=True)
@@ -135,6 +137,9 @@ def _read_hdf5(path: Path, source: Path | io.BytesIO, config: Any) -> Tensors:
         found[name] = item[()]
 
     with h5py.File(source, "r") as file:
+        for name in ROOTS:
+            if name in file and not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                raise CnnzooError(f"{path}: `{name}` is a link; only what the file itself holds is read")
         root = next((file[name] for name in ROOTS if name in file), file)
         root.visititems(visit)
         known = json.loads(file.attrs.get("model_config", "{}")) if config is None else config

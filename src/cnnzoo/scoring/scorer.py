@@ -64,7 +64,10 @@ class Scorer:
         return False
 
     def describe(self, weights: NDArray[np.float32], activations: Sequence[str | None]) -> pd.DataFrame:
-        """Return the features of rows (n, P); raises `CnnzooError` if an activation is needed and None."""
+        """Return the features of rows (n, P).
+
+        Raises `CnnzooError` if an activation is needed and None, or if weights are so large that features overflow.
+        """
         if self.needs_activation and None in activations:
             raise CnnzooError(
                 f"the predictor looks at `{self.features}`, for which the activation must be known, and the file does "
@@ -75,7 +78,14 @@ class Scorer:
             if self.needs_activation
             else pd.DataFrame(index=range(len(weights)))
         )
-        return describe(self.features, weights, self.layout, known)
+        described = describe(self.features, weights, self.layout, known)
+        finite = np.isfinite(described.select_dtypes("number").to_numpy()).all(axis=1)
+        if not finite.all():
+            raise CnnzooError(
+                f"network {int(np.argmin(finite))}: its weights are so large (up to "
+                f"{np.abs(weights[np.argmin(finite)]).max():.3g}) that `{self.features}` overflows: it has diverged"
+            )
+        return described
 
     def score(self, weights: NDArray[np.float32], activations: Sequence[str | None]) -> pd.DataFrame:
         """Return `predicted`, `low` and `high`, fractions, of each row (n, P)."""
