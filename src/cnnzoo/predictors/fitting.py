@@ -1,5 +1,7 @@
 """How networks are fitted: Lightning on tensors in memory, the best epoch kept, global random state untouched.
 
+One thread computes: the sums of a minibatch then have one order whatever the machine, and are too small for more.
+
 Shape letters: n rows, B rows of a minibatch.
 """
 
@@ -7,12 +9,13 @@ import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 
@@ -65,7 +68,7 @@ def fit_module(module: Regressor, learning: Batch, schedule: Schedule, seed: int
         held = TensorDataset(*stopping)
         validation = _loader(held, SequentialSampler(held), VALIDATION_BATCH)
     keeper = _KeepBest(schedule.patience, validation)
-    with _quiet():
+    with _quiet(), one_thread():
         trainer = lightning.Trainer(
             accelerator="cpu",
             devices=1,
@@ -126,6 +129,12 @@ class _KeepBest(lightning.Callback):
 def _loader(dataset: TensorDataset, order: Any, size: int) -> DataLoader[Any]:
     """Return minibatches that are cut out of the tensors by one indexing each, not row by row."""
     return DataLoader(dataset, sampler=BatchSampler(order, size, drop_last=False), batch_size=None)
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Return a context in which torch and NumPy compute on one thread."""
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cnnzoo.features import Statistics, compute
 from cnnzoo.predictors.base import Arrays, Floats, Predictor
-from cnnzoo.predictors.fitting import Batch, Regressor, Schedule, fit_module, seeded
+from cnnzoo.predictors.fitting import Batch, Regressor, Schedule, fit_module, one_thread, seeded
 from cnnzoo.predictors.probing import NetworkColumns, Probing, draw_probes, find_network
 from cnnzoo.predictors.tables import Encoder, Table
 
@@ -184,7 +184,7 @@ def _other_columns(table: Table, network: NetworkColumns | None) -> Table:
 
 def _describe(probing: Probing | None, inputs: tuple[Tensor, ...]) -> Tensor:
     """Return what the small networks read of many rows (n, D + E), a block of networks at a time."""
-    with torch.no_grad():
+    with torch.no_grad(), one_thread():
         blocks = zip(*(torch.split(part, BLOCK) for part in inputs), strict=True)
         return torch.cat([_join(probing, block) for block in blocks])
 

@@ -9,7 +9,7 @@ D numbers that describe a network.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from cnnzoo.features import Weights
 from cnnzoo.layout import KERNEL_SIZE, STRIDE, Architecture, Layout, layout_of
 
+Activation = Callable[[Tensor], Tensor]
 SMALLEST_SIDE = 15
 """Side of the probes of networks with up to three layers, whose last feature map then is one pixel."""
 SMALL = 1e-4
@@ -86,10 +87,11 @@ class Probing(nn.Module):
         if is_relu is None:
             return torch.cat([self._describe(weights, F.relu), self._describe(weights, torch.tanh)], dim=1)
         relu, tanh = torch.nonzero(is_relu)[:, 0], torch.nonzero(~is_relu)[:, 0]
-        parts = [self._describe(weights[relu], F.relu), self._describe(weights[tanh], torch.tanh)]
+        kinds = ((relu, F.relu), (tanh, torch.tanh))
+        parts = [self._describe(weights[rows], activation) for rows, activation in kinds if len(rows)]
         return torch.cat(parts)[torch.argsort(torch.cat([relu, tanh]))]
 
-    def _describe(self, weights: Tensor, activation: nn.Module | object) -> Tensor:
+    def _describe(self, weights: Tensor, activation: Activation) -> Tensor:
         logits, sizes = self._run(weights, activation)
         probabilities = logits.softmax(2)  # (B, K, U)
         top = logits.topk(2, dim=2).values
@@ -105,9 +107,8 @@ class Probing(nn.Module):
         ]
         return torch.nan_to_num(torch.cat(numbers, dim=1), 0.0, LARGEST, -LARGEST)
 
-    def _run(self, weights: Tensor, activation: object) -> tuple[Tensor, Tensor]:
+    def _run(self, weights: Tensor, activation: Activation) -> tuple[Tensor, Tensor]:
         """Return the logits (B, K, U), and how large each layer's activations are and how much they vary (B, 2 * L)."""
-        assert callable(activation)
         count, sizes = len(weights), []
         *convolutions, (dense_bias, dense_kernel) = self.layout.layers
         # (1, K, S, S, I): before the first layer all networks see the same.
