@@ -30,7 +30,8 @@ def make_params(engine: str, networks: int = 6, **runtime: float) -> Params:
         "recipes": recipes,
         "train": PARAMS["train"] | {"engine": engine},
         "runtime": PARAMS["runtime"] | {"threads": 1, "device": "cpu"} | runtime,
-        "features": {"sets": ["hyper"]},  # the default set names a layer that these networks lack
+        "features": {"sets": ["hyper"]},  # the default sets name a layer that these networks lack
+        "forecast": {"predictor": "linear", "features": "hyper"},
     }
     return validate(PARAMS | changes, "test")
 
