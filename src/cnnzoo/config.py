@@ -51,16 +51,12 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
-class Population(Section):
-    """One collection to make: how many networks of which shape, trained on which data set."""
+class Networks(Section):
+    """What the networks of a collection are: trained on which data set, of which shape."""
 
     dataset: Dataset
-    networks: Annotated[int, Field(ge=2, le=1_000_000)]
-    minibatch: Annotated[int, Field(ge=1, le=65_536)]
     num_units: Annotated[int, Field(ge=1, le=512)] = 16
     num_layers: Annotated[int, Field(ge=1, le=4)] = 3
-    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """How long its networks train, if not as long as `recipes.epochs` says."""
 
     @property
     def architecture(self) -> Architecture:
@@ -68,17 +64,17 @@ class Population(Section):
         return Architecture(num_units=self.num_units, num_layers=self.num_layers)
 
 
-class Imported(Section):
+class Imported(Networks):
     """A collection that others have made, put below data/zoo by `cnnzoo import-zoo`."""
 
-    dataset: Dataset
-    num_units: Annotated[int, Field(ge=1, le=512)] = 16
-    num_layers: Annotated[int, Field(ge=1, le=4)] = 3
 
-    @property
-    def architecture(self) -> Architecture:
-        """The network family of its networks."""
-        return Architecture(num_units=self.num_units, num_layers=self.num_layers)
+class Population(Networks):
+    """A collection to make: how many networks, and how they are trained."""
+
+    networks: Annotated[int, Field(ge=2, le=1_000_000)]
+    minibatch: Annotated[int, Field(ge=1, le=65_536)]
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How long its networks train, if not as long as `recipes.epochs` says."""
 
 
 class Images(Section):

@@ -6,14 +6,12 @@ appears under its name, and params.yaml defines it, only when everything is ther
 Shape letters: R rows of the matrix.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from cnnzoo import collection, config
@@ -25,6 +23,7 @@ from cnnzoo.images.progress import say
 from cnnzoo.importing.source import stem
 from cnnzoo.importing.staging import Staging
 from cnnzoo.layout import Architecture
+from cnnzoo.locks import only_one
 
 __all__ = ["Import", "import_zoo"]
 
@@ -75,18 +74,10 @@ def _import(artifacts: Artifacts, params: config.Params, source: Path, name: str
     return Import(name, staging.target, entry.dataset, len(zoo.final()), len(zoo.weights))
 
 
-@contextmanager
-def _only_import(artifacts: Artifacts, name: str) -> Iterator[None]:
+def _only_import(artifacts: Artifacts, name: str) -> AbstractContextManager[None]:
     """Hold the lock of a collection's import."""
     lock = artifacts.unfinished(name) / "import.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(lock, timeout=0):
-            yield
-    except Timeout as error:
-        raise CnnzooError(
-            f"another import of `{name}` is under way (it holds {lock}); wait for it, or end it"
-        ) from error
+    return only_one(lock, f"another import of `{name}` is under way", "Wait for it, or end it.")
 
 
 def _checked_name(name: str) -> str:

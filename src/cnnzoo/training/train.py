@@ -1,17 +1,16 @@
 """Train the networks of a collection that are not trained yet: the work of the stage `train`."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
-from filelock import FileLock, Timeout
 
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.atomic import remove_leftovers
 from cnnzoo.config import Params
 from cnnzoo.cores import usable_cores
-from cnnzoo.errors import CnnzooError
 from cnnzoo.images import ImageSet
+from cnnzoo.locks import only_one
 from cnnzoo.recipes import Recipe
 from cnnzoo.training.cohort_run import CohortRun
 from cnnzoo.training.cohorts import plan
@@ -59,16 +58,11 @@ def _peak(job: Job, cohorts: Sequence[Sequence[Recipe]]) -> float | None:
     return job.engine.peak_rate(cohorts[0][0].architecture, job.images.image_size) if cohorts else None
 
 
-@contextmanager
-def _only_run(artifacts: Artifacts, collection: str) -> Iterator[None]:
-    """Hold the collection's lock: a killed `dvc repro` may leave a stage behind that still writes."""
-    lock = artifacts.unfinished(collection) / "lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(lock, timeout=0):
-            yield
-    except Timeout as error:
-        raise CnnzooError(
-            f"another run is training `{collection}` now (it holds {lock}). Wait for it, or end it: after a killed "
-            "`dvc repro` its training process may live on (`pgrep -f cnnzoo.stages.train`)."
-        ) from error
+def _only_run(artifacts: Artifacts, collection: str) -> AbstractContextManager[None]:
+    """Hold the collection's lock."""
+    return only_one(
+        artifacts.unfinished(collection) / "lock",
+        f"another run is training `{collection}` now",
+        "Wait for it, or end it: after a killed `dvc repro` its training process may live on "
+        "(`pgrep -f cnnzoo.stages.train`).",
+    )

@@ -1,19 +1,17 @@
 """The finished trials of a study on disk: what makes a killed search go on, and a larger budget continue a smaller."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from cnnzoo.artifacts import Artifacts, slug
-from cnnzoo.errors import CnnzooError
+from cnnzoo.locks import only_one
 from cnnzoo.tuning.sample import Sample
 from cnnzoo.tuning.task import Task
 
@@ -75,16 +73,10 @@ def _drop_unfinished_line(path: Path) -> None:
                 file.truncate(whole)
 
 
-@contextmanager
-def only_search(artifacts: Artifacts, collection: str) -> Iterator[None]:
-    """Hold the lock of a collection's journals: a killed `dvc repro` may leave a search behind that still writes."""
-    lock = artifacts.studies(collection) / LOCK
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(lock, timeout=0):
-            yield
-    except Timeout as error:
-        raise CnnzooError(
-            f"another search of `{collection}` is under way (it holds {lock}). Wait for it, or end it: after a killed "
-            "`dvc repro` its search may live on (`pgrep -f cnnzoo.stages.search`)."
-        ) from error
+def only_search(artifacts: Artifacts, collection: str) -> AbstractContextManager[None]:
+    """Hold the lock of a collection's journals."""
+    return only_one(
+        artifacts.studies(collection) / LOCK,
+        f"another search of `{collection}` is under way",
+        "Wait for it, or end it: after a killed `dvc repro` its search may live on (`pgrep -f cnnzoo.stages.search`).",
+    )

@@ -1,0 +1,23 @@
+"""Locks: one process at a time writes to a folder. A killed `dvc repro` may leave a stage behind that still writes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cnnzoo.errors import CnnzooError
+
+
+@contextmanager
+def only_one(lock: Path, holder: str, remedy: str) -> Iterator[None]:
+    """Hold the lock file `lock`, made if need be; raises `CnnzooError` at once if another process holds it.
+
+    The error tells the `holder`, the file, and the `remedy`.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout as error:
+        raise CnnzooError(f"{holder} (it holds {lock}). {remedy}") from error
