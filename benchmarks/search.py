@@ -53,7 +53,7 @@ def make_samples(networks: int) -> tuple[Sample, Sample]:
 
 
 def main(trials: int, networks: int, max_trees: int, folds: int) -> None:
-    budget = Search(predictors=["catboost"], trials=trials, folds=folds, max_trees=max_trees, max_epochs=100)
+    budget = Search(predictors=["catboost"], only={}, trials=trials, folds=folds, max_trees=max_trees, max_epochs=100)
     task = Task("bench", "catboost", SET, 1, budget, jobs=usable_cores())
     train, test = make_samples(networks)
     finished: list[FrozenTrial] = []

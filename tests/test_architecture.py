@@ -15,7 +15,7 @@ LAYERS = [
     {"collection"},
     {"training"},
     {"network", "recipes", "images"},
-    {"artifacts", "atomic", "config", "cores", "locks", "seeds"},
+    {"artifacts", "atomic", "config", "cores", "locks", "seeds", "workers"},
     {"feature_names"},
     {"feature_parts"},
     {"hyperparameters", "layout"},

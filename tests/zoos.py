@@ -64,6 +64,8 @@ def make_params(collections: dict[str, int], sets: list[str], **search: object) 
             "features": config.Features(sets=sets),
             "search": params.search.model_copy(update=budget),
             "evaluate": config.Evaluate(bootstrap=50, confidence=0.9),
+            # Searches run in this process, where tests can look into them.
+            "runtime": params.runtime.model_copy(update={"threads": 1}),
         }
     )
 

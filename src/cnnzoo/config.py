@@ -167,6 +167,8 @@ class Features(Section):
     def _expand(cls, value: Any) -> Any:
         if not isinstance(value, list) or "published" not in value:
             return value
+        if value.count("published") > 1:
+            raise ValueError("`published` stands twice")
         others = [name for name in value if name != "published" and name not in PUBLISHED]
         return [*PUBLISHED, *others]
 
@@ -175,6 +177,8 @@ class Search(Section):
     """Tuning of the predictors."""
 
     predictors: Distinct[PredictorName]
+    only: dict[PredictorName, Distinct[str]]
+    """Predictors that are tuned on some of the feature sets only; the others are tuned on all."""
     trials: PositiveInt
     folds: Annotated[int, Field(ge=2, le=50)]
     max_trees: PositiveInt
@@ -255,6 +259,31 @@ class Params(Section):
             except CnnzooError as error:
                 raise ValueError(f"`{key}`: {error}") from error
         return self
+
+    @model_validator(mode="after")
+    def _limited_predictors_and_their_sets_are_there(self) -> "Params":
+        for predictor, sets in self.search.only.items():
+            if predictor not in self.search.predictors:
+                raise ValueError(
+                    f"`search.only` names `{predictor}`, but `search.predictors` lists only {self.search.predictors}"
+                )
+            for name in sets:
+                if name not in self.features.sets:
+                    raise ValueError(
+                        f"`search.only.{predictor}` names `{name}`{_nearest(name, self.features.sets)}. "
+                        f"`features.sets` has: {', '.join(self.features.sets)}."
+                    )
+        return self
+
+    @property
+    def searches(self) -> tuple[tuple[PredictorName, str], ...]:
+        """The searches of a collection: predictor and feature set, in the order of the report."""
+        return tuple(
+            (predictor, features)
+            for features in self.features.sets
+            for predictor in self.search.predictors
+            if features in self.search.only.get(predictor, self.features.sets)
+        )
 
     def definition(self, collection: str) -> Population | Imported:
         """Return what a collection is, made here or imported; raises `CnnzooError` for an unknown one."""

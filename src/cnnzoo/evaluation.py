@@ -30,7 +30,7 @@ from cnnzoo.atomic import atomic_folder, write_text
 from cnnzoo.collection import Collection
 from cnnzoo.errors import CnnzooError
 from cnnzoo.features import feature_columns, parse
-from cnnzoo.search import METRICS, MODEL, PREDICTIONS, TARGET, read_sample
+from cnnzoo.tuning import METRICS, MODEL, PREDICTIONS, TARGET, read_sample
 
 SCORES_TABLE, ACTIVATION_TABLE = "scores.csv", "by_activation.csv"
 TRANSFER_TABLE, SUMMARY = "transfer.csv", "metrics.json"
@@ -147,15 +147,14 @@ def _searches(artifacts: Artifacts, params: config.Params) -> Iterator[_Search]:
     """Yield every search of `params`; raises `CnnzooError` if two of a collection have other held-out networks."""
     for collection in params.collections:
         networks: list[str] | None = None
-        for features in params.features.sets:
-            for predictor in params.search.predictors:
-                folder = artifacts.predictor(collection, predictor, features)
-                found = read_predictions(artifacts, collection, predictor, features)
-                networks = networks or found["network"].tolist()
-                if found["network"].tolist() != networks:
-                    raise _unreadable(folder / PREDICTIONS, "other networks than in the collection's other searches")
-                sizes = _read_counts(folder / METRICS, SIZES)
-                yield _Search(collection, predictor, features, sizes["networks_train"], found)
+        for predictor, features in params.searches:
+            folder = artifacts.predictor(collection, predictor, features)
+            found = read_predictions(artifacts, collection, predictor, features)
+            networks = networks or found["network"].tolist()
+            if found["network"].tolist() != networks:
+                raise _unreadable(folder / PREDICTIONS, "other networks than in the collection's other searches")
+            sizes = _read_counts(folder / METRICS, SIZES)
+            yield _Search(collection, predictor, features, sizes["networks_train"], found)
 
 
 def _by_activation(zoos: Mapping[str, Collection], search: _Search) -> Iterator[_Search]:

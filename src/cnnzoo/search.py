@@ -1,12 +1,14 @@
 """Search: tune each predictor on each feature set of a collection, refit it, score it on the held-out half, record it.
 
 `cnnzoo.tuning` has the protocol. What is written is a function of the collection, the features and the parameters:
-computed on one thread, except for CatBoost, whose result does not depend on its threads. Times are not written, only
-tracked. A search that was killed goes on from its finished trials and ends with the same bytes.
+computed on one thread, except for CatBoost, whose result does not depend on its threads; searches run side by side on
+all cores. Times are not written, only tracked. A search that was killed goes on from its finished trials and ends with
+the same bytes.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,21 +26,16 @@ from cnnzoo.features import parse
 from cnnzoo.tuning import (
     FIGURE,
     IMPORTANCE_FIGURE,
-    METRICS,
     MODEL,
-    PREDICTIONS,
-    TARGET,
     Journal,
     Outcome,
-    Sample,
     Scores,
     Task,
     only_search,
     read_sample,
     tune,
 )
-
-__all__ = ["METRICS", "MODEL", "PREDICTIONS", "TARGET", "Record", "Tracker", "read_sample", "search"]
+from cnnzoo.workers import run_jobs
 
 SMALLEST_TRAINING_HALF = 12
 """Below this, folds and what is set aside for early stopping hold too few networks to mean anything."""
@@ -69,7 +66,7 @@ Tracker = Callable[[Artifacts, str, str, str, Mapping[str, object]], AbstractCon
 
 
 def search(artifacts: Artifacts, params: config.Params, collection: str, track: Tracker) -> None:
-    """Tune `params.search.predictors` on `params.features.sets` and write `artifacts.predictor(...)` for each.
+    """Do all of `params.searches` and write `artifacts.predictor(...)` for each.
 
     Each folder appears whole when its search is done: `model/` (for `cnnzoo.predictors.load`), `study.csv` (the
     trials), `params.json` (the best settings), `predictions.csv` and `metrics.json` (of the test half), and what the
@@ -78,37 +75,57 @@ def search(artifacts: Artifacts, params: config.Params, collection: str, track: 
     the ends of the scores' intervals, as `params.evaluate` wants them. Raises `CnnzooError` if there are too few
     networks, or if another search of the collection is under way.
     """
-    zoo = Collection.open(artifacts.zoo(collection))
     for name in params.features.sets:
         parse(name)  # a wrong name is told before the first search, not after an hour
-    _check_size(zoo, params.search)
-    jobs = params.runtime.threads or usable_cores()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with only_search(artifacts, collection), threadpool_limits(1):
-        for features in params.features.sets:
-            train, test = (read_sample(artifacts, zoo, collection, features, half) for half in ("train", "test"))
-            for predictor in params.search.predictors:
-                task = Task(collection, predictor, features, params.seed, params.search, jobs)
-                with track(artifacts, collection, predictor, features, _budget(params)) as record:
-                    metrics = _run(task, train, test, artifacts, record, params.evaluate)
-                print(_summary(task, metrics), flush=True)
+    _check_size(Collection.open(artifacts.zoo(collection)), params.search)
+    cores = params.runtime.threads or usable_cores()
+    workers = min(cores, len(params.searches))
+    tasks = [Task(collection, *pair, params.seed, params.search, jobs=cores // workers) for pair in params.searches]
+    searches = [_Search(artifacts, params.evaluate, task) for task in tasks]
+
+    def listen(one: _Search) -> AbstractContextManager[Record]:
+        return track(artifacts, collection, one.task.predictor, one.task.features, _budget(params))
+
+    with only_search(artifacts, collection):
+        for one, metrics in run_jobs(searches, listen, workers):
+            print(_summary(one.task, metrics), flush=True)
 
 
-def _run(
-    task: Task, train: Sample, test: Sample, artifacts: Artifacts, record: Record, evaluate: config.Evaluate
-) -> Scores:
-    """Tune, refit, predict the test half, write the folder and record everything; returns the metrics."""
-    record.dataset(f"{task.collection} {task.features}", train.digest(), len(train.target))
-    study = tune(task, train, lambda trial: _record_trial(record, trial), Journal.of(artifacts, task, train))
-    outcome = Outcome.of(task, study, train, test)
-    folder = artifacts.predictor(task.collection, task.predictor, task.features)
-    outcome.write(folder)
-    metrics = outcome.metrics()
-    for figure in (FIGURE, IMPORTANCE_FIGURE):
-        record.figure(folder / figure)
-    record.metrics({name: value for name, value in metrics.items() if value is not None} | outcome.intervals(evaluate))
-    record.model(folder / MODEL, _example(test.features), outcome.predicted[:EXAMPLE_ROWS])
-    return metrics
+@dataclass(frozen=True)
+class _Search:
+    """One search, as a job for `run_jobs`."""
+
+    artifacts: Artifacts
+    evaluate: config.Evaluate
+    task: Task
+
+    def __call__(self, record: Record) -> Scores:
+        """Tune, refit, predict the test half, write the folder and record everything; returns the metrics."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        zoo = Collection.open(self.artifacts.zoo(self.task.collection))
+        with threadpool_limits(1):
+            train, test = (
+                read_sample(self.artifacts, zoo, self.task.collection, self.task.features, half)
+                for half in ("train", "test")
+            )
+            record.dataset(f"{self.task.collection} {self.task.features}", train.digest(), len(train.target))
+            journal = Journal.of(self.artifacts, self.task, train)
+            study = tune(self.task, train, lambda trial: _record_trial(record, trial), journal)
+            outcome = Outcome.of(self.task, study, train, test)
+            outcome.write(self._folder)
+            self._record(outcome, record)
+        return outcome.metrics()
+
+    @property
+    def _folder(self) -> Path:
+        return self.artifacts.predictor(self.task.collection, self.task.predictor, self.task.features)
+
+    def _record(self, outcome: Outcome, record: Record) -> None:
+        defined = {name: value for name, value in outcome.metrics().items() if value is not None}
+        for figure in (FIGURE, IMPORTANCE_FIGURE):
+            record.figure(self._folder / figure)
+        record.metrics(defined | outcome.intervals(self.evaluate))
+        record.model(self._folder / MODEL, _example(outcome.test.features), outcome.predicted[:EXAMPLE_ROWS])
 
 
 def _example(features: pd.DataFrame) -> pd.DataFrame:
@@ -124,7 +141,7 @@ def _record_trial(record: Record, trial: FrozenTrial) -> None:
 
 def _budget(params: config.Params) -> dict[str, object]:
     """Return what distinguishes one search of a predictor on a feature set from another."""
-    return {"seed": params.seed, **params.search.model_dump(exclude={"predictors"})}
+    return {"seed": params.seed, **params.search.model_dump(exclude={"predictors", "only"})}
 
 
 def _summary(task: Task, metrics: Scores) -> str:

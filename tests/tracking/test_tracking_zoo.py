@@ -279,15 +279,16 @@ from cnnzoo.tracking import ZooTracker
 from cnnzoo.training.shards import read_shards
 artifacts = Artifacts(Path(sys.argv[1]))
 database = sqlite3.connect(artifacts.mlruns / "mlflow.db")
+STARTED = "SELECT count(*) FROM runs WHERE status = 'RUNNING' AND name = ?"
 with ZooTracker(artifacts, "tiny") as tracker:
     for count, shard in enumerate(read_shards(artifacts.checkpoints("tiny"))):
         tracker.start(shard.name, "reference", shard.recipes)
         for index, epoch in enumerate(shard.epochs):
             tracker.checkpoint(shard.name, epoch, {name: v[:, index] for name, v in shard.metrics.items()})
             if count == 1 and index == 4:
-                while database.execute("SELECT count(*) FROM metrics").fetchone() == (0,):
+                name = f"tiny/{shard.recipes[0].network:06d}"
+                while database.execute(STARTED, (name,)).fetchone() == (0,):
                     time.sleep(0.001)
-                time.sleep(0.02)
                 os.kill(os.getpid(), signal.SIGKILL)
         tracker.finish(shard)
 """

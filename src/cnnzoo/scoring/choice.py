@@ -77,14 +77,11 @@ def choose_scorer(
 def _candidates(artifacts: Artifacts, params: config.Params, collection: str) -> Iterator[Candidate]:
     """Yield the predictors among those of params.yaml that have been tuned and can be applied to a new network."""
     params.definition(collection)  # raises for an unknown one
-    for features in params.features.sets:
+    for predictor, features in params.searches:
         hyper = [name for part in parse(features) if isinstance(part, Hyper) for name in part.hyperparameters]
-        if not set(hyper) <= set(KNOWABLE):
-            continue
-        for predictor in params.search.predictors:
-            path = artifacts.predictor(collection, predictor, features) / METRICS
-            if path.exists():
-                yield Candidate(predictor, features, *_read_scores(path, ("cv_r2", "r2", "kendall_tau")))
+        path = artifacts.predictor(collection, predictor, features) / METRICS
+        if set(hyper) <= set(KNOWABLE) and path.exists():
+            yield Candidate(predictor, features, *_read_scores(path, ("cv_r2", "r2", "kendall_tau")))
 
 
 def _read_scores(path: Path, names: tuple[str, ...]) -> list[float | None]:

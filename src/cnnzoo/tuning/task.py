@@ -55,7 +55,7 @@ class Task:
         """
         content = {
             "task": [self.collection, self.predictor, self.features, self.seed],
-            "search": self.search.model_dump(mode="json", exclude={"trials", "predictors"}),
+            "search": self.search.model_dump(mode="json", exclude={"trials", "predictors", "only"}),
             "data": train.digest(),
             "code": _code(),
             "versions": {library: version(library) for library in LIBRARIES},

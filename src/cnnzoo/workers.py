@@ -1,0 +1,145 @@
+"""Jobs side by side, each in a process of its own, heard by listeners in the process that started them.
+
+A job is a picklable callable of one argument, its listener. Whatever methods it calls there are called here, in the
+same order, so what must be in one place (a database, a test's spy) stays in one process.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+from cnnzoo.errors import CnnzooError
+
+Job = TypeVar("Job", bound=Callable[[Any], Any])
+Listen = Callable[[Job], AbstractContextManager[object]]
+"""Opens the listener of a job; it is closed with the error if the job fails, and with GeneratorExit if another does."""
+
+CALL, RESULT, ERROR = "call", "result", "error"
+"""What a worker sends: a call to the listener (name, arguments), the job's result, or what the job raised."""
+LAST_WORDS_S = 5
+"""How long a process may take to end by itself."""
+
+
+def run_jobs(jobs: Sequence[Job], listen: Listen[Job], workers: int) -> Iterator[tuple[Job, Any]]:
+    """Do jobs, at most `workers` at a time, in their order; yields each with its result as it ends.
+
+    A single worker is this process itself. Raises what the first failing job raises, or `CnnzooError` if a worker was
+    killed; all other workers are ended then. They also end by themselves if this process is killed.
+    """
+    if workers < 2 or len(jobs) < 2:
+        for job in jobs:
+            with listen(job) as listener:
+                result = job(listener)
+            yield job, result
+        return
+    waiting = deque(jobs)
+    busy: dict[Connection, tuple[Job, Generator[None, None, Any]]] = {}
+    try:
+        with _processes(min(workers, len(jobs))) as idle:
+            while waiting or busy:
+                while idle and waiting:
+                    job, connection = waiting.popleft(), idle.pop()
+                    busy[connection] = job, _follow(job, listen, connection)
+                    next(busy[connection][1])
+                ready = wait(list(busy))
+                for connection in [one for one in busy if one in ready]:
+                    job, following = busy[connection]
+                    try:
+                        next(following)
+                    except StopIteration as end:
+                        del busy[connection]
+                        idle.append(connection)
+                        yield job, end.value
+    finally:
+        for _, following in busy.values():
+            following.close()
+
+
+def _follow(job: Job, listen: Listen[Job], connection: Connection) -> Generator[None, None, Any]:
+    """Hand a job to a worker; to be resumed at each of its messages. Returns the job's result."""
+    with listen(job) as listener:
+        connection.send(job)
+        while True:
+            yield
+            try:
+                kind, content = connection.recv()
+            except (EOFError, ConnectionError) as error:
+                raise CnnzooError(
+                    "a worker process was killed, perhaps for want of memory. Set `runtime.threads` in params.yaml to "
+                    "fewer, so that fewer work at a time, and run again: what is finished is kept."
+                ) from error
+            if kind == RESULT:
+                return content
+            if kind == ERROR:
+                raise content
+            name, arguments = content
+            getattr(listener, name)(*arguments)
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[list[Connection]]:
+    """Start workers and give the connections to them; ends them at once if the block raises."""
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of threads that it does not copy
+    pairs = [context.Pipe() for _ in range(count)]
+    processes = [context.Process(target=_serve, args=(there,), daemon=True) for _, there in pairs]
+    patience = 0
+    try:
+        for process, (_, there) in zip(processes, pairs, strict=True):
+            process.start()
+            there.close()
+        yield [here for here, _ in pairs]
+        patience = LAST_WORDS_S
+    finally:
+        for here, _ in pairs:
+            here.close()
+        for process in processes:
+            if process.pid is not None:
+                process.join(patience)
+                process.terminate()
+                process.join()
+
+
+class _Listener:
+    """Stands, in a worker, for the listener: passes every call on."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: self._connection.send((CALL, (name, arguments)))
+
+
+def _serve(connection: Connection) -> None:
+    """Do the jobs that come through a connection, until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = (RESULT, job(_Listener(connection)))
+        except Exception as error:  # raised again where the listener is
+            answer = (ERROR, _portable(error))
+        connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone: a killed run must leave nobody behind who still writes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that another process can raise; one that is not meant for a person tells its traceback."""
+    return error if isinstance(error, CnnzooError | OSError) else RuntimeError(traceback.format_exc())
