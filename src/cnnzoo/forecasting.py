@@ -23,6 +23,7 @@ Shape letters: K networks of one half.
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ from cnnzoo.cores import usable_cores
 from cnnzoo.errors import CnnzooError
 from cnnzoo.features import Hyper, hyperparameters, parse, read_features
 from cnnzoo.tuning import TARGET, Task
+from cnnzoo.workers import run_jobs
 
 FORECAST_TABLE, STOPPING_TABLE = "forecast.csv", "stopping.csv"
 WEIGHTS, HYPER, ACCURACY = "weights", "hyper", "accuracy"
@@ -97,32 +99,55 @@ def forecast(artifacts: Artifacts, params: config.Params, collection: str) -> No
     among the inputs or accuracies is not finite.
     """
     zoo = Collection.open(artifacts.zoo(collection))
-    networks = {epoch: {half: rows_at(zoo, epoch, half) for half in FEWEST} for epoch in zoo.epochs}
-    epochs = [epoch for epoch in zoo.epochs if _are_enough(collection, epoch, networks[epoch])]
+    epochs = [epoch for epoch in zoo.epochs if _are_enough(collection, epoch, rows_of_halves(zoo, epoch))]
     if not epochs:
         raise CnnzooError(
             f"{zoo.path}: at no epoch enough networks have a checkpoint and a final one, {FEWEST['train']} to train "
             f"and {FEWEST['test']} to test. Raise `networks` in params.yaml."
         )
-    scored: list[Row] = []
-    stopped: list[Row] = []
-    with threadpool_limits(1):
-        for epoch in epochs:
-            train, test = (
-                read_checkpoints(artifacts, params, zoo, collection, networks[epoch][half]) for half in FEWEST
-            )
-            place: Row = {"collection": collection, "epoch": epoch}
-            sizes = {"networks_train": len(train.final), "networks_test": len(test.final)}
-            found = _forecasts(params, collection, train, test)
-            rows = _scores(params, collection, test.final, found)
-            scored += [
-                place | {"input": one.input, "predictor": one.predictor} | sizes | rows[one.input] for one in found
-            ]
-            stopped += [place | row for one in found for row in _stops(params, collection, zoo, epoch, test, one)]
-            print(_summary(collection, epoch, rows, len(test.final)), flush=True)
+    cores = params.runtime.threads or usable_cores()
+    workers = min(cores, len(epochs))
+    jobs = [_Epoch(artifacts, params, collection, epoch, cores // workers) for epoch in epochs]
+    found = {job.epoch: tables for job, tables in run_jobs(jobs, nullcontext, workers)}
     with atomic_folder(artifacts.forecast(collection)) as folder:
-        pd.DataFrame(scored).to_csv(folder / FORECAST_TABLE, index=False, lineterminator="\n")
-        pd.DataFrame(stopped).to_csv(folder / STOPPING_TABLE, index=False, lineterminator="\n")
+        for index, name in enumerate((FORECAST_TABLE, STOPPING_TABLE)):
+            table = pd.DataFrame([row for epoch in epochs for row in found[epoch][index]])
+            table.to_csv(folder / name, index=False, lineterminator="\n")
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """All forecasts from the checkpoints of one epoch, as a job for `run_jobs`."""
+
+    artifacts: Artifacts
+    params: config.Params
+    collection: str
+    epoch: int
+    threads: int
+
+    def __call__(self, _: object) -> tuple[list[Row], list[Row]]:
+        """Return the epoch's rows of both tables, and tell a person."""
+        params, collection, epoch = self.params, self.collection, self.epoch
+        zoo = Collection.open(self.artifacts.zoo(collection))
+        rows = rows_of_halves(zoo, epoch)
+        with threadpool_limits(1):
+            train, test = (
+                read_checkpoints(self.artifacts, params, zoo, collection, rows[half]) for half in ("train", "test")
+            )
+            found = _forecasts(params, collection, train, test, self.threads)
+            scored = _scores(params, collection, test.final, found)
+        place: Row = {"collection": collection, "epoch": epoch}
+        sizes = {"networks_train": len(train.final), "networks_test": len(test.final)}
+        print(_summary(collection, epoch, scored, len(test.final)), flush=True)
+        return (
+            [place | {"input": one.input, "predictor": one.predictor} | sizes | scored[one.input] for one in found],
+            [place | row for one in found for row in _stops(params, collection, zoo, epoch, test, one)],
+        )
+
+
+def rows_of_halves(zoo: Collection, epoch: int) -> dict[Half, NDArray[np.int64]]:
+    """Return the rows of both halves at an epoch, as `rows_at` does."""
+    return {half: rows_at(zoo, epoch, half) for half in FEWEST}
 
 
 def rows_at(zoo: Collection, epoch: int, half: Half) -> NDArray[np.int64]:
@@ -174,12 +199,13 @@ def _check_finite(zoo: Collection, rows: NDArray[np.int64], table: pd.DataFrame)
         )
 
 
-def _forecasts(params: config.Params, collection: str, train: Checkpoints, test: Checkpoints) -> list[Forecast]:
+def _forecasts(
+    params: config.Params, collection: str, train: Checkpoints, test: Checkpoints, threads: int
+) -> list[Forecast]:
     """Return the forecasts of the test half from the accuracy as it is, and from each of INPUTS by a fit."""
     found = [Forecast(AS_IS, UNFITTED, test.accuracy)]
-    jobs = params.runtime.threads or usable_cores()
     for name in INPUTS:
-        task = Task(collection, params.forecast.predictor, f"forecast {name}", params.seed, params.search, jobs)
+        task = Task(collection, params.forecast.predictor, f"forecast {name}", params.seed, params.search, threads)
         predictor = task.build(task.kind.suggest(FixedTrial(task.kind.start)))
         predictor.fit(train.input(name), train.final)
         found.append(Forecast(name, task.predictor, predictor.predict(test.input(name))))
