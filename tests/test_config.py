@@ -1,5 +1,6 @@
 import copy
 import math
+import pickle
 
 import pytest
 from pydantic import ValidationError
@@ -73,6 +74,11 @@ FAULTS = [
     ("train", ABSENT, ["`train`", "missing"]),
     ("search.trials", ABSENT, ["`search.trials`", "missing"]),
     ("search.predictors", ["linear", "forest"], ["`search.predictors.1`", "'catboost'", "'forest'"]),
+    ("search.only", {"nfn": ["hyper"]}, ["`search.only` names `nfn`", "lists only ['linear', 'catboost', 'dnn']"]),
+    ("search.only", {"dnn": ["hyper.dropout"]}, ["`search.only.dnn` names `hyper.dropout`", "has: hyper, wstats"]),
+    ("search.only", {"dnn": ["probe"]}, ["`search.only.dnn` names `probe`", "did you mean `probes`"]),
+    ("search.only", {"dn": ["hyper"]}, ["`search.only.dn", "'dnn'"]),
+    ("features.sets", ["published", "published"], ["`features.sets`", "`published` stands twice"]),
     ("search.predictors", ["dnn", "dnn"], ["`search.predictors`: names a value twice", "dnn"]),
     ("search.predictors", [], ["`search.predictors`: must name at least one value"]),
     ("datasets", [], ["`datasets`: must name at least one value"]),
@@ -131,6 +137,12 @@ def test_faulty_value_is_refused_and_its_key_named(key, value, says):
     assert message.startswith("params.yaml is not valid:\n  - ")
     for part in says:
         assert part in message
+
+
+def test_a_predictor_can_be_limited_to_some_of_the_sets():
+    sets = {"features.sets": ["hyper", "weights", "probes"], "search.predictors": ["linear", "nfn"]}
+    params = validate(changed(**sets, **{"search.only": {"nfn": ["weights"]}}), "params.yaml")
+    assert params.searches == (("linear", "hyper"), ("linear", "weights"), ("nfn", "weights"), ("linear", "probes"))
 
 
 def test_published_stands_for_the_14_sets_of_the_study():
@@ -209,6 +221,12 @@ def test_yaml_cannot_run_code(tmp_path):
     with pytest.raises(CnnzooError):
         load(path)
     assert not (tmp_path / "made").exists()
+
+
+def test_parameters_can_go_to_another_process():
+    params = load(PARAMS)
+    assert copy.copy(params) == params
+    assert pickle.loads(pickle.dumps(params)) == params
 
 
 def test_parameters_are_frozen_at_every_depth():

@@ -187,6 +187,15 @@ def test_the_final_accuracies_of_the_test_half_reach_no_forecast(tmp_path, made)
     assert before["regret"].tolist() != after["regret"].tolist()
 
 
+def test_any_number_of_threads_gives_the_same_bytes(made, tmp_path):
+    artifacts, params = made
+    again, _ = project(tmp_path)
+    runtime = params.runtime.model_copy(update={"threads": 3})
+    forecast(again, params.model_copy(update={"runtime": runtime}), "first")
+    for name in ("forecast.csv", "stopping.csv"):
+        assert (again.forecast("first") / name).read_bytes() == (artifacts.forecast("first") / name).read_bytes()
+
+
 def test_writing_twice_gives_the_same_bytes(tmp_path):
     artifacts, params = project(tmp_path)
     texts = []

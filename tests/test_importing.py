@@ -1,5 +1,6 @@
 """`import-zoo`: archives and folders in the published format become collections; bad ones change nothing."""
 
+import gzip
 import io
 import os
 import shutil
@@ -184,6 +185,9 @@ UNSAFE = [
     (entry("fashion/pipe", tarfile.FIFOTYPE), "neither a plain file"),
     (entry("fashion/old/weights.npy", size=3), "`weights.npy` twice"),
     (entry("./fashion/layout.csv"), "`layout.csv` twice"),
+    (entry("././@LongLink", tarfile.GNUTYPE_LONGNAME, size=1 << 20), "claims a name of 1048576 bytes"),
+    (entry("pax", tarfile.XHDTYPE, size=1 << 20), "claims a name of 1048576 bytes"),
+    (entry("fashion/split.csv", tarfile.GNUTYPE_SPARSE), "`fashion/split.csv` is a sparse file"),
 ]
 
 
@@ -232,6 +236,8 @@ FAULTY = {
     "bad metrics": ("metrics.csv.gz", lambda folder: flip((folder / "metrics.csv.gz").read_bytes()), ["not a whole"]),
     "no layout": ("layout.csv", lambda _: None, ["holds no layout.csv"]),
     "layout": ("layout.csv", lambda folder: (folder / "layout.csv").read_bytes().replace(b"160", b"161"), ["line 3"]),
+    "metrics bomb": ("metrics.csv.gz", lambda _: gzip.compress(bytes(10**6)), ["unpacks to more than 223,232 bytes"]),
+    "long field": ("layout.csv", lambda _: b"a" * 200_000, ["layout.csv", "field larger than"]),
     "split": ("split.csv", lambda _: b"0\n0\n1\n", ["split.csv", "3 lines"]),
 }
 

@@ -275,6 +275,10 @@ class Params(Section):
                     )
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as plain values: the classes of distributions have no name to be found by."""
+        return Params.model_validate, (self.model_dump(),)
+
     @property
     def searches(self) -> tuple[tuple[PredictorName, str], ...]:
         """The searches of a collection: predictor and feature set, in the order of the report."""

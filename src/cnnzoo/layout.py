@@ -146,7 +146,10 @@ class Layout:
     @classmethod
     def from_csv(cls, text: str) -> "Layout":
         """Read the text of layout.csv; raises `CnnzooError` that names the wrong line."""
-        rows = list(csv.reader(io.StringIO(text)))
+        try:
+            rows = list(csv.reader(io.StringIO(text)))
+        except csv.Error as error:
+            raise CnnzooError(f"layout.csv: cannot be read ({error})") from error
         if not rows or tuple(rows[0]) != COLUMNS:
             raise CnnzooError(
                 f"layout.csv: the header must be {','.join(COLUMNS)}, got {','.join(rows[0]) if rows else 'nothing'}"

@@ -21,3 +21,11 @@ def only_one(lock: Path, holder: str, remedy: str) -> Iterator[None]:
             yield
     except Timeout as error:
         raise CnnzooError(f"{holder} (it holds {lock}). {remedy}") from error
+
+
+@contextmanager
+def one_at_a_time(lock: Path, patience_s: float) -> Iterator[None]:
+    """Hold the lock file `lock`, made if need be; waits for other processes, and raises `TimeoutError` in the end."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock, timeout=patience_s):
+        yield

@@ -207,6 +207,11 @@ DAMAGES = {
     "split negative": (edit_text("split.csv", "\n3\n", "\n-3\n"), "not a permutation"),
     "split leaks": (leak, "leakage: network tiny/00000. is in one half at epoch 0 and in the other at epoch 86"),
     "diverged header": (edit_text("diverged.csv", "network,", "id,"), "diverged.csv: line 1: .*missing 'network'"),
+    "diverged field": (
+        edit_bytes("diverged.csv", lambda b: b"x" * 200_000),
+        "diverged.csv: cannot be read .field larger",
+    ),
+    "layout field": (edit_bytes("layout.csv", lambda b: b"x" * 200_000), "layout.csv: cannot be read .field larger"),
     "diverged empty": (edit_bytes("diverged.csv", lambda b: b""), "diverged.csv: line 1: .*missing 'network'"),
     "diverged line": (edit_text("diverged.csv", "\n3,", "\nthree,"), "diverged.csv: line 2: expected 18 values"),
     "diverged has rows": (

@@ -195,10 +195,19 @@ def test_intervals_cover_as_often_as_they_say_everywhere(confidence):
     assert np.abs(covered.mean(axis=0) - confidence).max() < 0.05
 
 
-def test_few_held_out_networks_give_their_largest_error():
+def test_few_held_out_networks_give_their_largest_error_and_too_few_the_whole_range():
     held_out = pd.DataFrame({"test_accuracy": [0.1, 0.5, 0.9], "predicted": [0.2, 0.5, 0.6]})
-    scorer = Scorer(Path(), "weights", layout_of(Architecture()), held_out, 0.95)
-    assert scorer.half_width(np.array([0.4])) == pytest.approx([0.3])
+    layout = layout_of(Architecture())
+    assert Scorer(Path(), "weights", layout, held_out, 0.75).half_width(np.array([0.4])) == pytest.approx([0.3])
+    assert Scorer(Path(), "weights", layout, held_out, 0.76).half_width(np.array([0.4, 0.5])).tolist() == [np.inf] * 2
+
+
+def test_many_networks_get_the_intervals_that_each_gets_alone(monkeypatch):
+    monkeypatch.setattr("cnnzoo.scoring.scorer.BLOCK_ROWS", 7)
+    rng = np.random.default_rng(0)
+    scorer = Scorer(Path(), "weights", layout_of(Architecture()), synthetic(rng, 300), 0.9)
+    predicted = rng.uniform(0.2, 0.9, 30)
+    assert scorer.half_width(predicted).tolist() == [float(scorer.half_width(one)[0]) for one in predicted[:, None]]
 
 
 def test_a_scorer_that_is_saved_and_loaded_scores_the_same(project, params, zoo, tmp_path):

@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from mlflow_record import record_of, runs_of, train_all, with_database, write_shards
+from mlflow_record import client_of, record_of, runs_of, train_all, with_database, write_shards
 
 from builders import COLLECTION, make_recipes
 from cnnzoo.artifacts import Artifacts
@@ -59,6 +60,32 @@ def test_a_store_that_cannot_be_written_stops_the_training_before_it_starts(
 def test_a_database_in_use_passes(artifacts: Artifacts) -> None:
     with locked(artifacts):
         check_writable(artifacts)
+
+
+FIRST_OPENING = """
+import sys
+from pathlib import Path
+from cnnzoo.artifacts import Artifacts
+from cnnzoo.tracking.store import open_zoo
+print("ready", flush=True)
+input()
+open_zoo(Artifacts(Path(sys.argv[1])), sys.argv[2]).close()
+"""
+
+
+def test_a_fresh_database_can_be_opened_by_several_processes_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FIRST_OPENING, str(tmp_path)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen([*command, name], **pipes, text=True) for name in ("one", "two", "three")]
+    for process in processes:
+        process.stdout.readline()
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ends = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], ends
+    names = {experiment.name for experiment in client_of(Artifacts(tmp_path)).search_experiments()}
+    assert {"zoo/one", "zoo/two", "zoo/three"} <= names
 
 
 def test_training_and_sync_survive_a_store_that_is_not_there(

@@ -275,7 +275,7 @@ def _check_diverged(report: _Report, metrics: pd.DataFrame) -> None:
     try:
         with (report.folder / published.DIVERGED).open(encoding="utf-8", newline="") as file:
             header, *lines = list(csv.reader(file)) or [[]]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         report.add(published.DIVERGED, f"cannot be read ({error}); it must be there, with its header even when empty")
         return
     if tuple(header) != published.DIVERGED_COLUMNS:

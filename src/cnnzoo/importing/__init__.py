@@ -6,7 +6,9 @@ appears under its name, and params.yaml defines it, only when everything is ther
 Shape letters: R rows of the matrix.
 """
 
-from contextlib import AbstractContextManager
+import gzip
+import zlib
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -20,7 +22,7 @@ from cnnzoo.collection import Collection, write_split
 from cnnzoo.collection import format as published
 from cnnzoo.errors import CnnzooError
 from cnnzoo.images.progress import say
-from cnnzoo.importing.source import stem
+from cnnzoo.importing.source import CHUNK_BYTES, stem
 from cnnzoo.importing.staging import Staging
 from cnnzoo.layout import Architecture
 from cnnzoo.locks import only_one
@@ -28,6 +30,8 @@ from cnnzoo.locks import only_one
 __all__ = ["Import", "import_zoo"]
 
 SHOWN_PROBLEMS = 10
+METRICS_ROW_BYTES = 2048
+"""A row of metrics has some 300 bytes; more than this, and metrics.csv.gz unpacks to what no collection holds."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def _checked_dataset(dataset: str, origin: str) -> config.Dataset:
 def _checked_collection(folder: Path, source: Path, drawn: tuple[int, str, bool]) -> Collection:
     """Check all files, draw a split if `drawn` (seed, name, whether) says so, and open the collection."""
     say(f"checking {source.name}")
+    _check_unpacked_metrics(folder, source)
     seed, name, wanted = drawn
     if wanted:
         _draw_split(folder, seed, name)
@@ -134,6 +139,20 @@ def _checked_collection(folder: Path, source: Path, drawn: tuple[int, str, bool]
             f"{source}: {len(zoo.final())} network; at least 2 are needed, to train on one and test on one"
         )
     return zoo
+
+
+def _check_unpacked_metrics(folder: Path, source: Path) -> None:
+    """Raise `CnnzooError` if metrics.csv.gz unpacks to far more than its rows need. Of damage the check tells."""
+    rows = len(published.open_weights(folder / published.WEIGHTS))
+    most, count = METRICS_ROW_BYTES * (rows + 1), 0
+    with suppress(OSError, EOFError, zlib.error), gzip.open(folder / published.METRICS) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            count += len(chunk)
+            if count > most:
+                raise CnnzooError(
+                    f"{source}: `{published.METRICS}` unpacks to more than {most:,} bytes, too many for {rows} rows of "
+                    f"{published.WEIGHTS}"
+                )
 
 
 def _draw_split(folder: Path, seed: int, name: str) -> None:

@@ -22,15 +22,24 @@ from cnnzoo.errors import CnnzooError
 from cnnzoo.images.progress import Advance
 
 CHUNK_BYTES = 1 << 20
+LONGEST_NAME = 1 << 16
+READ_AT_ONCE = {
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+}
+"""Members that tarfile reads whole into memory, names and other facts of the next one; so many bytes are plenty."""
 REQUIRED = (published.WEIGHTS, published.METRICS, published.LAYOUT)
 MOST_BYTES = {
     published.WEIGHTS: 64 * 10**9,
     published.METRICS: 10**9,
-    published.LAYOUT: 10**9,
-    published.SPLIT: 10**9,
-    published.DIVERGED: 10**9,
+    published.LAYOUT: 10**6,
+    published.SPLIT: 10**8,
+    published.DIVERGED: 10**8,
 }
-"""The wanted files and the largest size of each; the published matrices have 5.4 GB."""
+"""The wanted files and the largest size of each; the published matrices have 5.4 GB, their metrics some 10 MB."""
 DECOMPRESSORS = {b"\x1f\x8b": gzip.GzipFile, b"\xfd7zXZ\x00": lzma.LZMAFile, b"BZh": bz2.BZ2File}
 """By the first bytes of a file; what begins otherwise is read as a plain tar."""
 ENDINGS = re.compile(r"\.(tar|tar\.(xz|gz|bz2)|txz|tgz|tbz2)$")
@@ -71,8 +80,8 @@ def members(source: Path, advance: Advance) -> Iterator[Member]:
     for member in found:
         if member.size > MOST_BYTES[member.name]:
             raise CnnzooError(
-                f"{source}: `{member.name}` has {member.size / 1e9:.1f} GB, at most "
-                f"{MOST_BYTES[member.name] / 1e9:.0f} GB are taken: not a collection of small networks"
+                f"{source}: `{member.name}` has {member.size / 1e6:,.0f} MB, at most "
+                f"{MOST_BYTES[member.name] / 1e6:,.0f} MB are taken: not a collection of small networks"
             )
         yield member
 
@@ -95,7 +104,7 @@ def _archive_members(path: Path, advance: Advance) -> Iterator[Member]:
     seen: set[str] = set()
     with path.open("rb") as file, _damage_told(path):
         stream = _decompressed(file, advance)
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as archive:
             while (entry := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined] # it grows, and archives may have millions
                 _refuse_unsafe(path, entry)
@@ -111,6 +120,17 @@ def _archive_members(path: Path, advance: Advance) -> Iterator[Member]:
                 yield Member(name, entry.size, _chunks(path, name, content, entry.size))
         while stream.read(CHUNK_BYTES):  # what follows the last member, up to the checksum
             pass
+
+
+class _Entry(tarfile.TarInfo):
+    """A member of an archive whose header may not make tarfile read gigabytes into memory: long names, sparse maps."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in READ_AT_ONCE and self.size > LONGEST_NAME:
+            raise tarfile.ReadError(f"a header claims a name of {self.size} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(f"`{self.name}` is a sparse file")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
 
 
 def _refuse_unsafe(path: Path, entry: tarfile.TarInfo) -> None:

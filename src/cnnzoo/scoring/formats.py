@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cnnzoo.errors import CnnzooError
 
 MOST_BYTES = 1 << 30
-"""Largest tensor or member of an archive that is unpacked into memory."""
+"""What is unpacked into memory of one file at most."""
 KERAS_WEIGHTS, KERAS_CONFIG = "model.weights.h5", "config.json"
 STATE_DICTS = ("state_dict", "model_state_dict")
 """Where checkpoints keep the tensors of the network, beside those of its training."""
@@ -71,8 +71,7 @@ def _read_npy(path: Path) -> Tensors:
 
 def _read_npz(path: Path) -> Tensors:
     with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            _check_size(path, member.filename, member.file_size)
+        _check_sizes(path, {member.filename: member.file_size for member in archive.infolist()})
     with np.load(path, allow_pickle=False) as arrays:
         return Tensors({name: arrays[name] for name in arrays.files}, ordered=True)
 
@@ -102,6 +101,7 @@ def _read_torch(path: Path) -> Tensors:
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
     ):
         raise CnnzooError(f"{path}: expected a state_dict (names to tensors), got {type(content).__name__}")
+    _check_sizes(path, {name: value.numel() * value.element_size() for name, value in content.items()})
     floats = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in content.items()}
     return Tensors({name: value.detach().numpy() for name, value in floats.items()}, ordered=True)
 
@@ -111,8 +111,8 @@ def _read_keras(path: Path) -> Tensors:
         names = archive.namelist()
         if KERAS_WEIGHTS not in names:
             raise CnnzooError(f"{path}: no `{KERAS_WEIGHTS}` inside; expected a model that Keras saved")
-        for name in {KERAS_WEIGHTS, KERAS_CONFIG} & set(names):
-            _check_size(path, name, archive.getinfo(name).file_size)
+        wanted = {KERAS_WEIGHTS, KERAS_CONFIG} & set(names)
+        _check_sizes(path, {name: archive.getinfo(name).file_size for name in wanted})
         weights = io.BytesIO(archive.read(KERAS_WEIGHTS))
         config = json.loads(archive.read(KERAS_CONFIG)) if KERAS_CONFIG in names else {}
     return _read_hdf5(path, weights, config)
@@ -127,13 +127,15 @@ def _read_hdf5(path: Path, source: Path | io.BytesIO, config: Any) -> Tensors:
     import h5py  # noqa: PLC0415
 
     found: dict[str, NDArray[Any]] = {}
+    sizes: dict[str, int] = {}
 
     def visit(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset) or NOT_WEIGHTS.search(name):
             return
         if item.external or item.is_virtual:
             raise CnnzooError(f"{path}: `{name}` lies in another file; only what the file itself holds is read")
-        _check_size(path, name, item.nbytes)
+        sizes[name] = item.nbytes
+        _check_sizes(path, sizes)
         found[name] = item[()]
 
     with h5py.File(source, "r") as file:
@@ -146,9 +148,14 @@ def _read_hdf5(path: Path, source: Path | io.BytesIO, config: Any) -> Tensors:
     return Tensors(found, ordered=False, activation=_find_activation(path, known))
 
 
-def _check_size(path: Path, name: str, size: int) -> None:
-    if size > MOST_BYTES:
-        raise CnnzooError(f"{path}: `{name}` is larger than {MOST_BYTES >> 20} MiB: no network of this family")
+def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
+    """Raise `CnnzooError` if the parts of a file, in bytes by name, are too large together: small files may claim much."""
+    if (total := sum(sizes.values())) > MOST_BYTES:
+        largest = max(sizes, key=sizes.__getitem__)
+        raise CnnzooError(
+            f"{path}: unpacks to {total >> 20} MiB, most of it in `{largest}`; no network of this family has more than "
+            f"{MOST_BYTES >> 20} MiB"
+        )
 
 
 def _find_activation(path: Path, config: Any) -> str | None:

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from cnnzoo.artifacts import Artifacts
+from cnnzoo.locks import one_at_a_time
 from cnnzoo.tracking.location import artifact_location, check_database, database, tracking_uri
 from cnnzoo.tracking.notes import ExperimentCard
 from cnnzoo.tracking.runs import KILLED, RESUMABLE, RUNNING, RunRecord
@@ -25,18 +26,24 @@ from cnnzoo.tracking.store import ActiveRun
 PAGE = 1000
 BATCH_METRICS = 1000
 """MLflow's limit for one `log_batch`."""
+FIRST_OPENING_S = 120
+"""How long to wait for another process that makes the database."""
 FLOAT64_MAX = sys.float_info.max
 """What MLflow keeps for infinity."""
 
 
 def connect(artifacts: Artifacts) -> MlflowClient:
-    """Return a client of the project's store; its database is made if it is missing."""
+    """Return a client of the project's store; its database is made if it is missing, by one process at a time."""
     uri = tracking_uri(artifacts)
-    if (file := database(uri)) is not None:
-        check_database(file)
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):  # lines about what goes as it should
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri)
+    if (file := database(uri)) is None:
+        return MlflowClient(tracking_uri=uri)
+    check_database(file)
+    with one_at_a_time(
+        file.with_suffix(".lock"), FIRST_OPENING_S
+    ):  # two that make the same tables get in each other's way
+        return MlflowClient(tracking_uri=uri)
 
 
 def ensure_experiment(client: MlflowClient, artifacts: Artifacts, card: ExperimentCard) -> Experiment:
