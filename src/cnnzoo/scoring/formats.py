@@ -149,7 +149,7 @@ def _read_hdf5(path: Path, source: Path | io.BytesIO, config: Any) -> Tensors:
 
 
 def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
-    """Raise `CnnzooError` if the parts of a file, in bytes by name, are too large together: small files may claim much."""
+    """Raise `CnnzooError` if parts of a file, bytes by name, are too large together: small files may claim much."""
     if (total := sum(sizes.values())) > MOST_BYTES:
         largest = max(sizes, key=sizes.__getitem__)
         raise CnnzooError(
