@@ -12,6 +12,12 @@
 
 #define CNNZOO_INLINE inline __attribute__((always_inline))
 #define CNNZOO_LAMBDA __attribute__((always_inline))
+// Inline where there are many registers; with 16, gcc gives them out better in a function of its own (4 to 6%).
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define CNNZOO_INLINE_IF_ROOMY CNNZOO_INLINE
+#else
+#define CNNZOO_INLINE_IF_ROOMY __attribute__((noinline))
+#endif
 
 namespace cnnzoo {
 namespace {  // internal linkage: the object files of this module are built for different instruction sets
@@ -62,13 +68,26 @@ CNNZOO_INLINE void unroll(F&& f) {
     unroll_indices(f, std::make_integer_sequence<int, count>{});
 }
 
-// Divides 0 ... total - 1 into chunks of nearly equal size, at most `most`; calls f(first, count) with constants.
+// Divides 0 ... total - 1 into chunks of equal size, at most `most`, but for the last one, which takes what remains;
+// calls f(first, count) with constants.
 template <int total, int most, class F>
 CNNZOO_INLINE void in_chunks(F&& f) {
     constexpr int passes = (total + most - 1) / most, size = (total + passes - 1) / passes;
     unroll<passes>([&](auto pass) CNNZOO_LAMBDA {
         constexpr int first = pass * size;
         f(std::integral_constant<int, first>{}, std::integral_constant<int, (first + size < total ? size : total - first)>{});
+    });
+}
+
+// The same with sizes that differ by one at most. Where the last chunk would keep too few accumulators busy: 16 channels
+// as 6, 5, 5 instead of 6, 6, 4 made the kernel's gradient 15% faster with AVX2. (13 columns of the first layer are
+// faster as 5, 5, 3 than as 5, 4, 4.)
+template <int total, int most, class F>
+CNNZOO_INLINE void in_even_chunks(F&& f) {
+    constexpr int passes = (total + most - 1) / most, size = total / passes, larger = total % passes;
+    unroll<passes>([&](auto pass) CNNZOO_LAMBDA {
+        constexpr int first = pass * size + (pass < larger ? pass : larger);
+        f(std::integral_constant<int, first>{}, std::integral_constant<int, size + (pass < larger)>{});
     });
 }
 
