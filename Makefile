@@ -16,10 +16,13 @@ help: ## List the targets
 repro: $(VENV)/installed ## Run the whole pipeline on the embedded data set
 	dvc repro
 
+STATISTICS := wstats-layers:0,1,2,3-qts:0,25,50,75,100
 study: $(VENV)/installed ## Tune all predictors on all input sets of the paper, and on those beyond it (hours)
 	dvc repro -q
 	GIT_AUTHOR_NAME=cnnzoo GIT_AUTHOR_EMAIL=cnnzoo@localhost GIT_COMMITTER_NAME=cnnzoo GIT_COMMITTER_EMAIL=cnnzoo@localhost \
-	  dvc exp run -S 'features.sets=[published,"wspectra-layers:0,1,2,3","wchannels-layers:0,1,2,3","wproducts-layers:0,1,2,3",probes,"wstats-layers:0,1,2,3-qts:0,25,50,75,100+probes"]' \
+	  dvc exp run -S 'features.sets=[published,"wspectra-layers:0,1,2,3","wchannels-layers:0,1,2,3","wproducts-layers:0,1,2,3",probes,"$(STATISTICS)+probes"]' \
+	  -S 'search.predictors=[linear,catboost,dnn,nfn,stack]' -S '+search.only.nfn=[weights,"hyper+weights"]' \
+	  -S '+search.only.stack=[hyper,"$(STATISTICS)",probes,"$(STATISTICS)+probes"]' \
 	  -S 'search.trials=30' -S 'search.max_trees=1000' -S 'search.max_epochs=300'
 
 test: $(VENV)/installed ## Run the tests

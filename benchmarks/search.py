@@ -7,9 +7,9 @@ from weights in the published layout; accuracies are a smooth function of ten of
 noise. So early stopping and pruning happen as they do on a zoo. Trials are timed one by one; if there are fewer than
 the default, the missing ones are taken to cost the mean of all, whole and pruned.
 
-Measured on a virtual machine with 2 cores of an AMD EPYC (Zen 4), Python 3.11, CatBoost 1.2.10, at most 1,000 trees, 3
-folds, while other work kept both cores busy (load average 2.8 to 4.6), one run of 12 trials: 2.9 min; the 6 whole
-trials 11 to 35 s, the 6 pruned ones 2.7 to 4.4 s. 50 trials: about 11 min; had none been pruned, 19 min.
+Measured on a virtual machine with 2 cores of an AMD EPYC (Zen 3), Python 3.11, CatBoost 1.2.10, at most 1,000 trees, 3
+folds, while other work ran at times (load average 1.4 to 2.9), one run of 50 trials: 6.8 min; the 29 whole trials 6.2 to
+25 s.
 """
 
 import argparse
