@@ -175,6 +175,12 @@ def test_what_is_no_archive_is_refused(content, artifacts, tmp_path):
     refused(artifacts, path, str(path), "not a whole tar archive")
 
 
+def sparse_entry(headers: dict[str, str]) -> tarfile.TarInfo:
+    info = entry("fashion/old", size=1024)
+    info.pax_headers = headers
+    return info
+
+
 UNSAFE = [
     (entry("../weights.npy"), "leads out"),
     (entry("/etc/weights.npy"), "leads out"),
@@ -187,6 +193,9 @@ UNSAFE = [
     (entry("./fashion/layout.csv"), "`layout.csv` twice"),
     (entry("././@LongLink", tarfile.GNUTYPE_LONGNAME, size=1 << 20), "claims a name of 1048576 bytes"),
     (entry("pax", tarfile.XHDTYPE, size=1 << 20), "claims a name of 1048576 bytes"),
+    (sparse_entry({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}), "is a sparse file"),
+    (sparse_entry({"GNU.sparse.map": "0,1"}), "is a sparse file"),
+    (sparse_entry({"GNU.sparse.size": "zz"}), "not a whole tar archive"),
     (entry("fashion/split.csv", tarfile.GNUTYPE_SPARSE), "`fashion/split.csv` is a sparse file"),
 ]
 
@@ -228,6 +237,12 @@ FAULTY = {
     "big-endian": ("weights.npy", lambda _: np.zeros((108, 4970), ">f4"), [">f4"]),
     "rows": ("weights.npy", lambda _: np.zeros((99, 4970), "<f4"), ["99 rows", "has 108"]),
     "columns": ("weights.npy", lambda _: np.zeros((108, 4971), "<f4"), ["4971 columns", "4970"]),
+    "no columns": ("weights.npy", lambda _: np.zeros((10**6, 0), "<f4"), ["must be float32", "(1000000, 0)"]),
+    "infinite shape": (
+        "layout.csv",
+        lambda folder: (folder / "layout.csv").read_bytes().replace(b'"(16,)"', b'"(1e400,)"'),
+        ["layout.csv, line 2", "no tuple"],
+    ),
     "not numpy": ("weights.npy", lambda _: b"weights", ["not a .npy file"]),
     "short": ("weights.npy", lambda folder: (folder / "weights.npy").read_bytes()[:-4], ["its header announces"]),
     "nan": ("weights.npy", lambda folder: weights_with(folder, 8, np.nan), ["row 8", "not finite"]),

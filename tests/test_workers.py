@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,41 @@ class FailAfter:
         raise CnnzooError("no such set")
 
 
+@dataclass(frozen=True)
+class Exit:
+    """Ends its process, or answers what no other process can read."""
+
+    answer: bool
+
+    def __call__(self, listener: Listener) -> object:
+        if self.answer:
+            return lambda: None
+        return sys.exit("enough")
+
+
+@dataclass(frozen=True)
+class DieLater:
+    """Has its process killed once the job is done."""
+
+    seconds: float
+
+    def __call__(self, listener: Listener) -> None:
+        threading.Timer(self.seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Told by the parent to be slow: its listener takes its time."""
+
+    def __call__(self, listener: "SlowListener") -> None:
+        listener.wait()
+
+
+class SlowListener(Listener):
+    def wait(self) -> None:
+        time.sleep(1.5)
+
+
 def pid_in(file: Path) -> int:
     """Wait for a file that holds a process id."""
     while not file.exists():
@@ -154,6 +190,21 @@ def test_a_killed_worker_is_told_with_the_remedy(tmp_path):
     with pytest.raises(CnnzooError, match=r"worker process was killed.*`runtime.threads`"):
         list(run_jobs([Sleep(file), KillOther(file)], listeners, 2))
     assert listeners.ended == {Sleep(file): CnnzooError, KillOther(file): GeneratorExit}
+
+
+@pytest.mark.parametrize(("answer", "message"), [(False, "SystemExit: enough"), (True, "pickle")])
+def test_a_job_that_ends_its_process_or_gives_no_readable_answer_is_told(answer, message):
+    with pytest.raises(RuntimeError, match=message):
+        list(run_jobs([Exit(answer), Square(1)], Listeners(), 2))
+
+
+def test_a_worker_that_dies_between_two_jobs_is_told_as_any_other():
+    @contextmanager
+    def listen(_: object) -> Iterator[SlowListener]:
+        yield SlowListener()
+
+    with pytest.raises(CnnzooError, match="worker process was killed"):
+        list(run_jobs([DieLater(0.2), Slow(), Slow(), Square(1), Square(2)], listen, 2))
 
 
 KILLED_PARENT = """

@@ -107,7 +107,7 @@ def forecast(artifacts: Artifacts, params: config.Params, collection: str) -> No
         )
     cores = params.runtime.threads or usable_cores()
     workers = min(cores, len(epochs))
-    jobs = [_Epoch(artifacts, params, collection, epoch, cores // workers) for epoch in epochs]
+    jobs = [_Epoch(artifacts, params, collection, epoch, -(-cores // workers)) for epoch in epochs]
     found = {job.epoch: tables for job, tables in run_jobs(jobs, nullcontext, workers)}
     with atomic_folder(artifacts.forecast(collection)) as folder:
         for index, name in enumerate((FORECAST_TABLE, STOPPING_TABLE)):

@@ -6,9 +6,9 @@ The order is that of the published Small CNN Zoo: per layer the bias before the 
 Shape letters: N networks, P parameters.
 """
 
-import ast
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,8 @@ from cnnzoo.errors import CnnzooError
 KERNEL_SIZE = 3
 STRIDE = 2
 COLUMNS = ("varname", "start_idx", "end_idx", "size", "shape")
+SHAPE = re.compile(r"\(\d{1,9}(, ?\d{1,9})*,?\)")
+"""A tuple literal of sides, as `str` writes it."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,10 @@ class Layout:
 def _read_variable(row: list[str], number: int, start: int) -> Variable:
     try:
         name, begin, end, size, shape_text = row
-        shape = ast.literal_eval(shape_text)
-        variable = Variable(name, int(begin), int(end), tuple(int(side) for side in shape))
-    except (ValueError, TypeError, SyntaxError) as error:
+        if not SHAPE.fullmatch(shape_text):
+            raise ValueError(f"shape {shape_text[:40]} is no tuple of numbers")
+        variable = Variable(name, int(begin), int(end), tuple(map(int, re.findall(r"\d+", shape_text))))
+    except ValueError as error:
         raise CnnzooError(
             f"layout.csv, line {number}: cannot be read ({error}); expected {','.join(COLUMNS)}"
         ) from error

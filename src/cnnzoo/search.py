@@ -80,7 +80,7 @@ def search(artifacts: Artifacts, params: config.Params, collection: str, track: 
     _check_size(Collection.open(artifacts.zoo(collection)), params.search)
     cores = params.runtime.threads or usable_cores()
     workers = min(cores, len(params.searches))
-    tasks = [Task(collection, *pair, params.seed, params.search, jobs=cores // workers) for pair in params.searches]
+    tasks = [Task(collection, *pair, params.seed, params.search, jobs=-(-cores // workers)) for pair in params.searches]
     searches = [_Search(artifacts, params.evaluate, task) for task in tasks]
 
     def listen(one: _Search) -> AbstractContextManager[Record]:

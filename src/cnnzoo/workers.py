@@ -65,22 +65,30 @@ def run_jobs(jobs: Sequence[Job], listen: Listen[Job], workers: int) -> Iterator
 def _follow(job: Job, listen: Listen[Job], connection: Connection) -> Generator[None, None, Any]:
     """Hand a job to a worker; to be resumed at each of its messages. Returns the job's result."""
     with listen(job) as listener:
-        connection.send(job)
+        with _end_told():
+            connection.send(job)
         while True:
             yield
-            try:
+            with _end_told():
                 kind, content = connection.recv()
-            except (EOFError, ConnectionError) as error:
-                raise CnnzooError(
-                    "a worker process was killed, perhaps for want of memory. Set `runtime.threads` in params.yaml to "
-                    "fewer, so that fewer work at a time, and run again: what is finished is kept."
-                ) from error
             if kind == RESULT:
                 return content
             if kind == ERROR:
                 raise content
             name, arguments = content
             getattr(listener, name)(*arguments)
+
+
+@contextmanager
+def _end_told() -> Iterator[None]:
+    """Turn the end of a connection into a `CnnzooError`: whoever raises in a worker says so before it ends."""
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise CnnzooError(
+            "a worker process was killed, perhaps for want of memory. Set `runtime.threads` in params.yaml to fewer, "
+            "so that fewer work at a time, and run again: what is finished is kept."
+        ) from error
 
 
 @contextmanager
@@ -91,9 +99,10 @@ def _processes(count: int) -> Iterator[list[Connection]]:
     processes = [context.Process(target=_serve, args=(there,), daemon=True) for _, there in pairs]
     patience = 0
     try:
-        for process, (_, there) in zip(processes, pairs, strict=True):
-            process.start()
-            there.close()
+        with _deaf_to_ctrl_c():
+            for process, (_, there) in zip(processes, pairs, strict=True):
+                process.start()
+                there.close()
         yield [here for here, _ in pairs]
         patience = LAST_WORDS_S
     finally:
@@ -104,6 +113,19 @@ def _processes(count: int) -> Iterator[list[Connection]]:
                 process.join(patience)
                 process.terminate()
                 process.join()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Let processes that are started here ignore Ctrl-C, which reaches all of them: the first one ends the others."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what signals do
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Listener:
@@ -118,7 +140,6 @@ class _Listener:
 
 def _serve(connection: Connection) -> None:
     """Do the jobs that come through a connection, until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -126,10 +147,9 @@ def _serve(connection: Connection) -> None:
         except EOFError:
             return
         try:
-            answer = (RESULT, job(_Listener(connection)))
-        except Exception as error:  # raised again where the listener is
-            answer = (ERROR, _portable(error))
-        connection.send(answer)
+            connection.send((RESULT, job(_Listener(connection))))
+        except BaseException as error:  # raised again where the listener is
+            connection.send((ERROR, _portable(error)))
 
 
 def _end_with_parent() -> None:
@@ -140,6 +160,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
+def _portable(error: BaseException) -> Exception:
     """Return an error that another process can raise; one that is not meant for a person tells its traceback."""
-    return error if isinstance(error, CnnzooError | OSError) else RuntimeError(traceback.format_exc())
+    if isinstance(error, CnnzooError) or (isinstance(error, OSError) and error.errno is not None):
+        return error
+    return RuntimeError(traceback.format_exc())

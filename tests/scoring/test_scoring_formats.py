@@ -239,13 +239,33 @@ def test_what_is_no_such_network_is_told(fault, tmp_path):
         read_networks(tmp_path / name, LAYOUT)
 
 
+def deflate(source: Path, path: Path) -> None:
+    """Write the members of an archive compressed, with one more that is mostly nothing."""
+    with zipfile.ZipFile(source) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+        packed.writestr("zeros", bytes(10_000))
+
+
+def test_what_holds_no_numbers_is_told(tmp_path):
+    with zipfile.ZipFile(tmp_path / "n.npz", "w") as archive:
+        archive.writestr("notes.txt", "words")
+    with pytest.raises(CnnzooError, match=r"n\.npz: `notes\.txt` is no array"):
+        read_networks(tmp_path / "n.npz", LAYOUT)
+    with h5py.File(tmp_path / "n.h5", "w") as file:
+        file.create_dataset("words", (4,), h5py.string_dtype(), fillvalue="x" * 100)
+    with pytest.raises(CnnzooError, match="`words` holds no numbers"):
+        read_networks(tmp_path / "n.h5", LAYOUT)
+
+
 def test_an_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr("cnnzoo.scoring.formats.MOST_BYTES", 1000)
     np.savez_compressed(tmp_path / "n.npz", a=np.zeros(10_000))
     write_keras(tmp_path / "n.keras", config())
     write_h5(tmp_path / "n.h5", keras3)
     torch.save({"a": torch.zeros(1).expand(10_000), "b": torch.zeros(2)}, tmp_path / "n.pt")
-    for name in ("n.npz", "n.keras", "n.h5", "n.pt"):
+    deflate(tmp_path / "n.pt", tmp_path / "n.pth")
+    for name in ("n.npz", "n.keras", "n.h5", "n.pt", "n.pth"):
         with pytest.raises(CnnzooError, match="MiB, most of it in"):
             read_networks(tmp_path / name, LAYOUT)
 

@@ -30,8 +30,8 @@ from cnnzoo.locks import only_one
 __all__ = ["Import", "import_zoo"]
 
 SHOWN_PROBLEMS = 10
-METRICS_ROW_BYTES = 2048
-"""A row of metrics has some 300 bytes; more than this, and metrics.csv.gz unpacks to what no collection holds."""
+METRICS_ROW_BYTES, METRICS_MOST_BYTES = 2048, 10**9
+"""A row of metrics has some 300 bytes, a published collection 270,000 rows; what unpacks to far more is none."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _checked_collection(folder: Path, source: Path, drawn: tuple[int, str, bool]
 def _check_unpacked_metrics(folder: Path, source: Path) -> None:
     """Raise `CnnzooError` if metrics.csv.gz unpacks to far more than its rows need. Of damage the check tells."""
     rows = len(published.open_weights(folder / published.WEIGHTS))
-    most, count = METRICS_ROW_BYTES * (rows + 1), 0
+    most, count = min(METRICS_ROW_BYTES * (rows + 1), METRICS_MOST_BYTES), 0
     with suppress(OSError, EOFError, zlib.error), gzip.open(folder / published.METRICS) as file:
         while chunk := file.read(CHUNK_BYTES):
             count += len(chunk)

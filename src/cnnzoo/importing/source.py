@@ -129,8 +129,14 @@ class _Entry(tarfile.TarInfo):
         if self.type in READ_AT_ONCE and self.size > LONGEST_NAME:
             raise tarfile.ReadError(f"a header claims a name of {self.size} bytes")
         if self.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError(f"`{self.name}` is a sparse file")
+            self._refuse_sparse()
         return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
+
+    def _refuse_sparse(self, *_: object) -> None:
+        raise tarfile.ReadError(f"`{self.name}` is a sparse file")
+
+    # Formats 0.0, 0.1 and 1.0 of sparse files, which tarfile finds in a member's further facts.
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
 def _refuse_unsafe(path: Path, entry: tarfile.TarInfo) -> None:
@@ -194,7 +200,7 @@ def _damage_told(path: Path) -> Iterator[None]:
     """Turn what decompressors and tarfile raise on damaged data into a `CnnzooError`; faults of the machine pass."""
     try:
         yield
-    except (tarfile.TarError, lzma.LZMAError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError, zlib.error, ValueError, RecursionError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise CnnzooError(

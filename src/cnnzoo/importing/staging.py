@@ -144,7 +144,7 @@ def _check_header(start: bytes, size: int, source: Path) -> None:
     expected = f"{source}: `{published.WEIGHTS}` must be float32 (rows, parameters) in C order"
     if dtype.hasobject:
         raise CnnzooError(f"{expected}; it holds pickled Python objects, which are never loaded: they can run any code")
-    if dtype != np.dtype("<f4") or len(shape) != 2 or is_fortran:
+    if dtype != np.dtype("<f4") or len(shape) != 2 or min(shape) < 1 or is_fortran:
         order = "Fortran" if is_fortran else "C"
         raise CnnzooError(f"{expected}, got {dtype.str} {shape} in {order} order; store it anew with `numpy.save`")
     if size != (announced := file.tell() + 4 * shape[0] * shape[1]):

@@ -21,6 +21,8 @@ from cnnzoo.errors import CnnzooError
 MOST_BYTES = 1 << 30
 """What is unpacked into memory of one file at most."""
 KERAS_WEIGHTS, KERAS_CONFIG = "model.weights.h5", "config.json"
+NUMBERS = "fiub"
+"""Kinds of NumPy types that are numbers or truth values: their size in a file is their size in memory."""
 STATE_DICTS = ("state_dict", "model_state_dict")
 """Where checkpoints keep the tensors of the network, beside those of its training."""
 ROOTS = ("layers", "model_weights")
@@ -70,10 +72,13 @@ def _read_npy(path: Path) -> Tensors:
 
 
 def _read_npz(path: Path) -> Tensors:
-    with zipfile.ZipFile(path) as archive:
-        _check_sizes(path, {member.filename: member.file_size for member in archive.infolist()})
+    _check_members(path)
     with np.load(path, allow_pickle=False) as arrays:
-        return Tensors({name: arrays[name] for name in arrays.files}, ordered=True)
+        values = {name: arrays[name] for name in arrays.files}
+    for name, value in values.items():
+        if not isinstance(value, np.ndarray):
+            raise CnnzooError(f"{path}: `{name}` is no array")
+    return Tensors(values, ordered=True)
 
 
 def _read_safetensors(path: Path) -> Tensors:
@@ -85,6 +90,8 @@ def _read_safetensors(path: Path) -> Tensors:
 def _read_torch(path: Path) -> Tensors:
     import torch  # noqa: PLC0415
 
+    if zipfile.is_zipfile(path):
+        _check_members(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -134,6 +141,8 @@ def _read_hdf5(path: Path, source: Path | io.BytesIO, config: Any) -> Tensors:
             return
         if item.external or item.is_virtual:
             raise CnnzooError(f"{path}: `{name}` lies in another file; only what the file itself holds is read")
+        if item.dtype.kind not in NUMBERS:
+            raise CnnzooError(f"{path}: `{name}` holds no numbers but {item.dtype}")
         sizes[name] = item.nbytes
         _check_sizes(path, sizes)
         found[name] = item[()]
@@ -146,6 +155,12 @@ def _read_hdf5(path: Path, source: Path | io.BytesIO, config: Any) -> Tensors:
         root.visititems(visit)
         known = json.loads(file.attrs.get("model_config", "{}")) if config is None else config
     return Tensors(found, ordered=False, activation=_find_activation(path, known))
+
+
+def _check_members(path: Path) -> None:
+    """Raise `CnnzooError` if the members of a zip archive unpack to too much."""
+    with zipfile.ZipFile(path) as archive:
+        _check_sizes(path, {member.filename: member.file_size for member in archive.infolist()})
 
 
 def _check_sizes(path: Path, sizes: Mapping[str, int]) -> None:
