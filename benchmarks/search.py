@@ -8,8 +8,8 @@ noise. So early stopping and pruning happen as they do on a zoo. Trials are time
 the default, the missing ones are taken to cost the mean of all, whole and pruned.
 
 Measured on a virtual machine with 2 cores of an AMD EPYC (Zen 3), Python 3.11, CatBoost 1.2.10, at most 1,000 trees, 3
-folds, while other work ran at times (load average 1.4 to 2.9), one run of 50 trials: 6.8 min; the 29 whole trials 6.2 to
-25 s.
+folds, while other work ran at times (load average 1.4 to 2.9), one run of 50 trials: 6.8 min; the 29 whole trials 6.2
+to 25 s.
 """
 
 import argparse
