@@ -77,7 +77,7 @@ FAULTS = [
     ("search.only", {"nfn": ["hyper"]}, ["`search.only` names `nfn`", "lists only ['linear', 'catboost', 'dnn']"]),
     ("search.only", {"dnn": ["hyper.dropout"]}, ["`search.only.dnn` names `hyper.dropout`", "has: hyper, wstats"]),
     ("search.only", {"dnn": ["probe"]}, ["`search.only.dnn` names `probe`", "did you mean `probes`"]),
-    ("search.only", {"dn": ["hyper"]}, ["`search.only.dn", "'dnn'"]),
+    ("search.only", {"dn": ["hyper"]}, ["`search.only.dn`: ", "'dnn'"]),
     ("features.sets", ["published", "published"], ["`features.sets`", "`published` stands twice"]),
     ("search.predictors", ["dnn", "dnn"], ["`search.predictors`: names a value twice", "dnn"]),
     ("search.predictors", [], ["`search.predictors`: must name at least one value"]),

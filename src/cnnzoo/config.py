@@ -338,7 +338,7 @@ def validate(data: dict[str, Any], origin: str) -> Params:
 
 
 def _explain(fault: Any) -> str:
-    location = ".".join(str(part) for part in fault["loc"])
+    location = ".".join(str(part) for part in fault["loc"] if part != "[key]")  # pydantic's mark of a dict's key
     if fault["type"] == "extra_forbidden":
         known = _known_keys(fault["loc"][:-1])
         return f"`{location}`: unknown key{_nearest(fault['loc'][-1], known)}. Allowed here: {', '.join(known)}."

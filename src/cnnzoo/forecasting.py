@@ -37,7 +37,7 @@ from cnnzoo import config, scores, seeds
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.atomic import atomic_folder
 from cnnzoo.collection import Collection, Half
-from cnnzoo.cores import usable_cores
+from cnnzoo.cores import divide_cores
 from cnnzoo.errors import CnnzooError
 from cnnzoo.features import Hyper, hyperparameters, parse, read_features
 from cnnzoo.tuning import TARGET, Task
@@ -105,9 +105,8 @@ def forecast(artifacts: Artifacts, params: config.Params, collection: str) -> No
             f"{zoo.path}: at no epoch enough networks have a checkpoint and a final one, {FEWEST['train']} to train "
             f"and {FEWEST['test']} to test. Raise `networks` in params.yaml."
         )
-    cores = params.runtime.threads or usable_cores()
-    workers = min(cores, len(epochs))
-    jobs = [_Epoch(artifacts, params, collection, epoch, -(-cores // workers)) for epoch in epochs]
+    workers, threads = divide_cores(params.runtime.threads, len(epochs))
+    jobs = [_Epoch(artifacts, params, collection, epoch, threads) for epoch in epochs]
     found = {job.epoch: tables for job, tables in run_jobs(jobs, nullcontext, workers)}
     with atomic_folder(artifacts.forecast(collection)) as folder:
         for index, name in enumerate((FORECAST_TABLE, STOPPING_TABLE)):

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from cnnzoo import config
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.collection import Collection
-from cnnzoo.cores import usable_cores
+from cnnzoo.cores import divide_cores
 from cnnzoo.errors import CnnzooError
 from cnnzoo.features import parse
 from cnnzoo.tuning import (
@@ -78,9 +78,8 @@ def search(artifacts: Artifacts, params: config.Params, collection: str, track: 
     for name in params.features.sets:
         parse(name)  # a wrong name is told before the first search, not after an hour
     _check_size(Collection.open(artifacts.zoo(collection)), params.search)
-    cores = params.runtime.threads or usable_cores()
-    workers = min(cores, len(params.searches))
-    tasks = [Task(collection, *pair, params.seed, params.search, jobs=-(-cores // workers)) for pair in params.searches]
+    workers, threads = divide_cores(params.runtime.threads, len(params.searches))
+    tasks = [Task(collection, *pair, params.seed, params.search, jobs=threads) for pair in params.searches]
     searches = [_Search(artifacts, params.evaluate, task) for task in tasks]
 
     def listen(one: _Search) -> AbstractContextManager[Record]:
