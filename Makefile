@@ -8,7 +8,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: repro study test lint types format bench sanitize ui clean help
+.PHONY: repro study check test faults lint types format bench sanitize ui clean help
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,8 +25,15 @@ study: $(VENV)/installed ## Tune all predictors on all input sets of the paper, 
 	  -S '+search.only.stack=[hyper,"$(STATISTICS)",probes,"$(STATISTICS)+probes"]' \
 	  -S 'search.trials=30' -S 'search.max_trees=1000' -S 'search.max_epochs=300'
 
-test: $(VENV)/installed ## Run the tests
-	python -m pytest
+test: $(VENV)/installed ## Run the tests, a file on each core
+	python -m pytest -n auto
+
+check: $(VENV)/installed ## Check style and types and run the fast tests: about a minute
+	$(MAKE) --no-print-directory lint types
+	python -m pytest -n auto -m "not slow"
+
+faults: $(VENV)/installed ## Put 120 faults in, one at a time, and see that the tests notice (about an hour); ONLY="name ..." picks some
+	PYTHONPATH=tests python -m faults $(ONLY)
 
 lint: $(VENV)/installed ## Check style
 	ruff check .
