@@ -21,6 +21,7 @@ from builders import (
     weights_of,
 )
 from cnnzoo.collection import Collection, assemble, check, write_split
+from cnnzoo.collection.format import METRICS_COLUMNS
 from cnnzoo.errors import CnnzooError
 from cnnzoo.images import network_input
 from cnnzoo.training.engines.base import Cohort
@@ -171,14 +172,6 @@ def test_a_folder_that_cannot_be_opened_says_why(folder, tmp_path, name, content
         Collection.open(tmp_path)
 
 
-def test_files_that_do_not_belong_together_are_refused(folder, tmp_path):
-    for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    np.save(tmp_path / "weights.npy", np.zeros((80, 4970), dtype=np.float32))
-    with pytest.raises(CnnzooError, match=r"weights.npy is \(80, 4970\), but metrics.csv.gz has 81 rows.*cnnzoo check"):
-        Collection.open(tmp_path)
-
-
 def test_the_loader_of_nfn_and_its_successors_reads_our_files_and_gets_our_halves(folder):
     """In the spirit of the loaders of NFN, neural graphs, ScaleGMN: what they do with the files, step by step."""
     data = np.load(folder / "weights.npy")
@@ -225,3 +218,145 @@ def test_a_shard_of_one_network_makes_a_collection(tmp_path):
     zoo = Collection.open(tmp_path / "zoo")
     assert (len(zoo.final("train")), len(zoo.final("test"))) == (0, 1)
     assert check(zoo.path) == []
+
+
+HAND_NETWORKS = {
+    "b/zebra": (2, 20, "tanh", (0, 1, 2)),
+    "a/apple": (5, 5, "relu", (0, 1, 2, 3, 5)),
+    "c/mango": (1, 20, "relu", (0, 1)),
+    "a/zoo": (5, 5, "tanh", (0, 1, 2, 3, 5)),
+    "d": (2, 20, "relu", (0, 1, 2)),
+}
+"""Name -> epochs, epochs between checkpoints, activation, steps: neither names nor lengths are in any order."""
+HAND_ROWS = [(name, step) for name in HAND_NETWORKS for step in sorted(HAND_NETWORKS[name][3], reverse=True)]
+HAND_ROWS = [HAND_ROWS[(7 * place + 3) % 18] for place in range(18)]
+"""The rows of a network are scattered: what reading promises does not depend on their order."""
+HAND_SPLIT = [(11 * place + 5) % 18 for place in range(18)]
+HAND_PARAMETERS = 1 + 9 + 10 + 10
+
+
+def hand_weights(row: int) -> np.ndarray:
+    """Return the parameters of one convolution of one channel and a dense layer."""
+    return (np.arange(HAND_PARAMETERS, dtype=np.float32) * 5 % 13 - 6 + row) / np.float32(8)
+
+
+@pytest.fixture(scope="module")
+def hand_made(tmp_path_factory):
+    """Files written without the code under test."""
+    folder = tmp_path_factory.mktemp("hand")
+    np.save(folder / "weights.npy", np.stack([hand_weights(row) for row in range(18)]))
+    (folder / "layout.csv").write_text(
+        "varname,start_idx,end_idx,size,shape\n"
+        'sequential/conv2d/bias:0,0,1,1,"(1,)"\n'
+        'sequential/conv2d/kernel:0,1,10,9,"(3, 3, 1, 1)"\n'
+        'sequential/dense/bias:0,10,20,10,"(10,)"\n'
+        'sequential/dense/kernel:0,20,30,10,"(1, 10)"\n'
+    )
+    lines = [
+        ",config.activation,config.b_init,config.dataset,config.dnn_architecture,config.dropout,config.epochs,"
+        "config.epochs_between_checkpoints,config.init_std,config.l2reg,config.learning_rate,config.num_layers,"
+        "config.num_units,config.optimizer,config.random_seed,config.train_fraction,config.w_init,modeldir,step,"
+        "test_accuracy,test_loss,train_accuracy,train_loss,laststep"
+    ]
+    for row, (name, step) in enumerate(HAND_ROWS):
+        epochs, between, activation, _ = HAND_NETWORKS[name]
+        lines.append(
+            f"{name}/permanent_ckpt-{step},{activation},zeros,mnist,cnn,0.5,{epochs},{between},0.1,0.01,0.02,1,1,sgd,"
+            f"7,1.0,orthogonal,{name},{step},{row / 32},{row / 16},{row / 64},{row / 8},{step == epochs}"
+        )
+    (folder / "metrics.csv.gz").write_bytes(gzip.compress(("\n".join(lines) + "\n").encode()))
+    (folder / "split.csv").write_text("".join(f"{row}\n" for row in HAND_SPLIT))
+    return Collection.open(folder)
+
+
+def hand_train() -> set[str]:
+    """Return the networks of the training half: the first half of the final rows, in the order of the split."""
+    final = []
+    for row in HAND_SPLIT:
+        name, step = HAND_ROWS[row]
+        if step == HAND_NETWORKS[name][0]:
+            final.append(name)
+    assert len(final) == 5
+    return set(final[:2])
+
+
+def hand_rows(half=None, step=None):
+    """Return the rows of a half at a step, or at each network's last epoch."""
+    rows = []
+    for row, (name, there) in enumerate(HAND_ROWS):
+        wanted = HAND_NETWORKS[name][0] if step is None else step
+        if there == wanted and (half is None or (name in hand_train()) == (half == "train")):
+            rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("half", [None, "train", "test"])
+@pytest.mark.parametrize("step", [None, 0, 1, 2, 3, 5])
+def test_rows_are_chosen_as_by_hand_whatever_the_order_of_rows_and_the_length_of_networks(hand_made, half, step):
+    found = hand_made.final(half) if step is None else hand_made.at(step, half)
+    assert found.dtype == np.int64
+    assert found.tolist() == hand_rows(half, step)
+
+
+def test_epochs_and_networks_of_a_hand_made_collection(hand_made):
+    assert hand_made.epochs == (0, 1, 2, 3, 5)
+    seen = list(dict.fromkeys(name for name, _ in HAND_ROWS))
+    assert seen != sorted(seen)
+    assert hand_made.networks.tolist() == [seen.index(name) for name, _ in HAND_ROWS]
+    with pytest.raises(CnnzooError, match="no checkpoints at epoch 4; there are 0, 1, 2, 3, 5"):
+        hand_made.at(4)
+
+
+def test_metrics_of_a_hand_made_collection_are_those_of_the_file(hand_made):
+    metrics = hand_made.metrics
+    assert metrics.index.tolist() == [f"{name}/permanent_ckpt-{step}" for name, step in HAND_ROWS]
+    assert metrics["step"].tolist() == [step for _, step in HAND_ROWS]
+    for column, unit in (("test_accuracy", 32), ("test_loss", 16), ("train_accuracy", 64), ("train_loss", 8)):
+        assert metrics[column].tolist() == [row / unit for row in range(18)]
+
+
+def test_a_module_computes_what_its_row_says_written_out_in_numpy(hand_made):
+    """One convolution of a 5x5 image gives 2x2 values: pool them, then the dense layer."""
+    image = np.random.default_rng(0).uniform(-1, 1, (5, 5)).astype(np.float32)
+    for row, (name, _) in enumerate(HAND_ROWS):
+        weights = hand_weights(row).astype(np.float64)
+        bias, kernel, dense_bias, dense = weights[0], weights[1:10].reshape(3, 3), weights[10:20], weights[20:]
+        values = [(image[i : i + 3, j : j + 3] * kernel).sum() + bias for i in (0, 2) for j in (0, 2)]
+        act = {"relu": lambda value: max(value, 0.0), "tanh": np.tanh}[HAND_NETWORKS[name][2]]
+        expected = dense_bias + dense * np.mean([act(value) for value in values])
+        with torch.no_grad():
+            logits = hand_made.module(row)(torch.from_numpy(image)[None, None])[0].numpy()
+        np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("step", ["0.5", "", "end", "inf"])
+def test_a_step_that_is_no_epoch_is_refused(folder, tmp_path, step):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    text = gzip.decompress((tmp_path / "metrics.csv.gz").read_bytes()).decode()
+    assert text.count("tiny/000000,20,") == 1
+    changed = text.replace("tiny/000000,20,", f"tiny/000000,{step},").encode()
+    (tmp_path / "metrics.csv.gz").write_bytes(gzip.compress(changed))
+    with pytest.raises(CnnzooError, match=r"`step` must be the epoch, a whole number, in every row\..*cnnzoo check"):
+        Collection.open(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(80, 4970), (82, 4970), (81, 4969), (81, 4971)])
+def test_a_matrix_of_another_size_than_metrics_and_layout_is_refused(folder, tmp_path, shape):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    np.save(tmp_path / "weights.npy", np.zeros(shape, dtype=np.float32))
+    with pytest.raises(
+        CnnzooError, match=rf"weights.npy is \({shape[0]}, {shape[1]}\), but metrics.csv.gz has 81 rows"
+    ):
+        Collection.open(tmp_path)
+
+
+@pytest.mark.parametrize("column", METRICS_COLUMNS)
+def test_each_column_of_the_metrics_is_needed(folder, tmp_path, column):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    metrics = pd.read_csv(folder / "metrics.csv.gz", index_col=0).drop(columns=column)
+    metrics.to_csv(tmp_path / "metrics.csv.gz")
+    with pytest.raises(CnnzooError, match=f"no column {column}"):
+        Collection.open(tmp_path)
