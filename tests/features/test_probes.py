@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from permutations import networks, permute_classes, permute_hidden_units
+from plain_probes import plain_descriptions, run
 
 from cnnzoo import features, predictors
 from cnnzoo.errors import CnnzooError
@@ -28,6 +29,17 @@ SOFT_ATOL = 1e-4
 def probe(weights: np.ndarray, activation: str = "relu", layout: Layout = LAYOUT, threads: int = 1) -> pd.DataFrame:
     metrics = pd.DataFrame({"config.activation": [activation] * len(weights)})
     return features.describe("probes", weights, layout, metrics, threads)
+
+
+def probe_each(weights: np.ndarray, activations: list[str], layout: Layout = LAYOUT, threads: int = 1) -> pd.DataFrame:
+    return features.describe("probes", weights, layout, pd.DataFrame({"config.activation": activations}), threads)
+
+
+def mixed_networks(count: int, layout: Layout = LAYOUT) -> np.ndarray:
+    """Return networks whose answers depend much on the activation."""
+    rng = np.random.default_rng(3)
+    scales = rng.uniform(0.3, 1, (count, 1)).astype(np.float32)
+    return rng.standard_normal((count, layout.size), dtype=np.float32) * scales
 
 
 def assert_same(first: pd.DataFrame, second: pd.DataFrame) -> None:
@@ -101,36 +113,32 @@ def test_moving_classes_changes_nothing(activation):
     assert_same(probe(moved, activation), probe(weights, activation))
 
 
-def test_descriptions_are_the_plain_formulas():
-    rng = np.random.default_rng(0)
-    logits = (3 * rng.standard_normal((2, IMAGES, 10))).astype(np.float32)
-    found = describe_logits(logits)
+@pytest.mark.parametrize("classes", [10, 3, 2])
+def test_every_description_is_its_plain_formula(classes):
+    rng = np.random.default_rng(classes)
+    logits = (3 * rng.standard_normal((2, IMAGES, classes))).astype(np.float32)
+    maps = rng.standard_normal((2, IMAGES, 4, 7)).astype(np.float32)
+    maps[1, :, :, 3:5] = 0
+    found = describe_logits(logits) | describe_hidden(maps)
     for network in range(2):
-        values = logits[network].astype(np.float64)
-        p = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
-        entropy = -(p * np.log(p)).sum(axis=1)
-        grid = p.reshape(len(FAMILIES), PATTERNS, len(VARIANTS), 10)
-        centred = values - values.mean(axis=1, keepdims=True)
-        varying = centred - centred.mean(axis=0)
-        ordered = np.sort(values, axis=1)
-        expected = {
-            "confidence:q25": np.percentile(p.max(axis=1), 25),
-            "entropy:std": entropy.std(),
-            "gap:q95": np.percentile(np.log1p(ordered[:, -1] - ordered[:, -2]), 95),
-            "gap8": np.log1p((ordered[:, 1] - ordered[:, 0]).mean()),
-            "spread:mean": np.log1p(values.std(axis=1)).mean(),
-            "probability0": np.log(p.max(axis=1).mean() + 1e-6),
-            "balance9": p.mean(axis=0).min(),
-            "deviation0": np.log1p(centred.std(axis=0).max()),
-            "logits:s0": np.log1p(np.linalg.norm(varying, 2) / np.sqrt(IMAGES)),
-            "probabilities:s8": np.linalg.svd(p - p.mean(axis=0), compute_uv=False)[8] / np.sqrt(IMAGES),
-            "information": -(p.mean(axis=0) * np.log(p.mean(axis=0))).sum() - entropy.mean(),
-            "confidence:strokes": grid[FAMILIES.index("strokes")].max(axis=-1).mean(),
-            "change:noisy": np.abs(grid[:, :, 0] - grid[:, :, 3]).sum(axis=-1).mean() / 2,
-            "change:edge:shifted": np.abs(grid[4, :, 0] - grid[4, :, 2]).sum(axis=-1).mean() / 2,
-        }
+        expected = plain_descriptions(logits[network].astype(np.float64), maps[network].astype(np.float64))
+        assert found.keys() == expected.keys()
         for name, value in expected.items():
             assert found[name][network] == pytest.approx(value, rel=1e-6, abs=1e-7), name
+
+
+@pytest.mark.parametrize("architecture", [Architecture(), Architecture(num_units=4, num_layers=2, num_channels=3)])
+@pytest.mark.parametrize("first", ["relu", "tanh"])
+def test_columns_are_what_the_torch_module_says_to_the_images_with_the_activation_of_each_network(first, architecture):
+    layout = layout_of(architecture)
+    weights = mixed_networks(6, layout)
+    activations = [first, *["tanh", "relu", "relu", "tanh", "relu"]]
+    found = probe_each(weights, activations, layout)
+    images = probe_images(28).reshape(-1, 28, 28)
+    answers = [run(row, layout, activation, images) for row, activation in zip(weights, activations, strict=True)]
+    expected = pd.DataFrame([plain_descriptions(*answer) for answer in answers])
+    assert set(found.columns) == set(expected.columns)
+    assert_same(found.astype(np.float64), expected[list(found.columns)])
 
 
 def test_hidden_units_are_described_by_quantiles_over_units():
@@ -174,20 +182,16 @@ def test_diverged_and_huge_networks_have_finite_descriptions_that_predictors_tak
     assert np.isfinite(predictor.predict(found)).all()
 
 
-def test_rows_do_not_depend_on_blocks_threads_or_neighbours(monkeypatch):
-    weights = networks(LAYOUT, 40)
-    whole = probe(weights)
-    pd.testing.assert_frame_equal(probe(weights[17:18]), whole[17:18].reset_index(drop=True), rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr("cnnzoo.features.streaming.BLOCK_ROWS", 7)
-    pd.testing.assert_frame_equal(probe(weights, threads=3), whole, rtol=1e-5, atol=1e-6)
-
-
-def test_each_network_runs_with_its_own_activation():
-    weights = networks(LAYOUT, 2)
-    metrics = pd.DataFrame({"config.activation": ["tanh", "relu"]})
-    found = features.describe("probes", weights, LAYOUT, metrics)
-    expected = pd.concat([probe(weights[:1], "tanh"), probe(weights[1:], "relu")], ignore_index=True)
-    pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-6)
+def test_networks_are_described_the_same_alone_or_among_others():
+    """Blocks of 256 networks on threads, groups of 16; relu and tanh alternate with no period of either."""
+    layout = layout_of(Architecture(num_units=2, num_layers=2))
+    weights = mixed_networks(530, layout)
+    activations = ["tanh" if number * number % 7 in {1, 2} else "relu" for number in range(530)]
+    whole = probe_each(weights, activations, layout, threads=3)
+    for number in (0, 1, 15, 16, 17, 100, 255, 256, 257, 511, 512, 513, 529):
+        alone = probe(weights[number : number + 1], activations[number], layout)
+        assert_same(whole[number : number + 1].reset_index(drop=True), alone)
+    assert_same(probe_each(weights, activations, layout, threads=1), whole)
 
 
 def test_memory_does_not_grow_with_the_rows():
