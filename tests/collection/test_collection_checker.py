@@ -110,6 +110,13 @@ def leak(folder):
     (folder / "split.csv").write_text("\n".join(lines) + "\n")
 
 
+def named_gzip(content):
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="metrics.csv", mode="wb", fileobj=packed, mtime=0) as file:
+        file.write(content)
+    return packed.getvalue()
+
+
 DAMAGES = {
     "no weights": (remove("weights.npy"), "weights.npy: not there"),
     "no layout": (remove("layout.csv"), "layout.csv: not there"),
@@ -218,6 +225,38 @@ DAMAGES = {
         edit_text("diverged.csv", "\n3,", "\n2,"),
         "line 2: network 2 is listed as diverged, but has",
     ),
+    "index empty": (set_metric(3, "", ""), "metrics.csv.gz: line 3: the index '' is empty or occurs twice"),
+    "index of another epoch": (
+        set_metric(3, "", "tiny/000000/permanent_ckpt-7"),
+        "line 3: the index is 'tiny/000000/permanent_ckpt-7', expected 'tiny/000000/permanent_ckpt-1'",
+    ),
+    "laststep missing at the end": (set_metric(10, "laststep", "False"), "line 10: `laststep` is False at step 86"),
+    "gzip name": (
+        edit_bytes("metrics.csv.gz", lambda data: named_gzip(gzip.decompress(data))),
+        "metrics.csv.gz: its gzip header holds a name or a time: equal content would give unequal bytes",
+    ),
+    "split with a row beyond the matrix": (
+        edit_bytes("split.csv", lambda data: data + b"36\n"),
+        "split.csv: 37 lines, the matrix has 36 rows",
+    ),
+    "split with a row beyond in place of another": (
+        edit_text("split.csv", "\n3\n", "\n36\n"),
+        "split.csv: not a permutation of 0 ... 35: row 3 occurs 0 times .1 rows do not",
+    ),
+    "step of another epoch": (
+        set_metric(7, "step", "41"),
+        "line 2: network 'tiny/000000' has the steps 0 1 2 20 3 41 60 80 86, expected 0 1 2 20 3 40 60 80 86",
+    ),
+    "row twice": (
+        edit_metrics(lambda rows: [*rows[:3], [f"{rows[2][0]}x", *rows[2][1:]], *rows[3:]]),
+        "line 2: network 'tiny/000000' has the steps 0 1 1 2 20",
+    ),
+    "layout of one variable": (edit_text("layout.csv", "(10,)", "(5, 2)"), "not that of a network of this family"),
+    "layout without its last line": (
+        edit_bytes("layout.csv", lambda data: data[: data.index(b"sequential/dense/kernel")]),
+        "layout.csv: every layer has a bias and a kernel, got 7 variables",
+    ),
+    "layout shape": (edit_text("layout.csv", "(16, 10)", "[16, 10]"), "layout.csv, line 9: cannot be read"),
 }
 
 
@@ -276,3 +315,244 @@ def test_the_matrix_is_checked_in_blocks(folder, monkeypatch):
     monkeypatch.setattr(checker, "BLOCK_BYTES", 5 * 4970 * 4)  # 36 rows: seven blocks and one row
     set_nan(35)(folder)
     assert "row 35 has weights that are not finite (1 such rows)" in check(folder)[0]
+
+
+SIZE_COLUMNS = ("config.num_layers", "config.num_units", "config.epochs", "config.epochs_between_checkpoints")
+WHOLE_COLUMNS = ("config.random_seed", "step")
+REAL_COLUMNS = ("config.dropout", "config.init_std", "config.l2reg", "config.learning_rate", "config.train_fraction")
+ACCURACY_COLUMNS = ("test_accuracy", "train_accuracy")
+LOSS_COLUMNS = ("test_loss", "train_loss")
+HYPERPARAMETERS = (
+    *("config.activation", "config.b_init", "config.dataset", "config.dnn_architecture", "config.dropout"),
+    *("config.epochs", "config.epochs_between_checkpoints", "config.init_std", "config.l2reg", "config.learning_rate"),
+    *("config.num_layers", "config.num_units", "config.optimizer", "config.random_seed", "config.train_fraction"),
+    "config.w_init",
+)
+WRONG_VALUES = [
+    *((column, value, "a whole number of 1 or more") for column in SIZE_COLUMNS for value in ("x", "", "0", "-3")),
+    *((column, value, "a whole number of 1 or more") for column in SIZE_COLUMNS for value in ("2.5", "2147483648")),
+    *((column, value, "a whole number") for column in WHOLE_COLUMNS for value in ("x", "", "1.5", "inf", "nan")),
+    *((column, value, "a finite number") for column in REAL_COLUMNS for value in ("x", "", "inf", "nan")),
+    *((column, value, "a finite number") for column in LOSS_COLUMNS for value in ("x", "", "-inf", "nan")),
+    *((column, value, r"a fraction in [0, 1]") for column in ACCURACY_COLUMNS for value in ("x", "", "nan", "inf")),
+    *((column, value, r"a fraction in [0, 1]") for column in ACCURACY_COLUMNS for value in ("-0.001", "1.001")),
+    *(("config.activation", value, "relu or tanh") for value in ("", "Relu", "gelu")),
+    *(("laststep", value, "True or False") for value in ("", "true", "1")),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "expected"), WRONG_VALUES)
+def test_a_value_that_a_column_cannot_hold_is_told_with_what_it_should_be(folder, column, value, expected):
+    set_metric(5, column, value)(folder)
+    fault = f"{folder / 'metrics.csv.gz'}: line 5: `{column}` is {value!r}, expected {expected}"
+    assert fault in check(folder)
+
+
+@pytest.mark.parametrize("column", HYPERPARAMETERS)
+def test_a_hyperparameter_that_changes_inside_a_network_is_told(folder, column):
+    rows = read_metrics(folder)
+    place = rows[0].index(column)
+    first = rows[19][place]  # line 20 is the first of network 2
+    other = {"relu": "tanh"}.get(first, f"{first}0" if first.isdigit() else "0.125" if first[0].isdigit() else "other")
+    set_metric(24, column, other)(folder)
+    problems = [problem for problem in check(folder) if "but" in problem and "first row of the same network" in problem]
+    assert len(problems) == 1
+    assert f"line 24: `{column}` is " in problems[0]
+
+
+@pytest.mark.parametrize("name", ["num_units", "num_layers"])
+def test_a_shape_that_is_not_the_layouts_is_told(folder, name):
+    edit_metrics(lambda rows: [rows[0], *(replace_value(rows[0], row, f"config.{name}", "5") for row in rows[1:])])(
+        folder
+    )
+    expected = {"num_units": 16, "num_layers": 3}[name]
+    fault = f"line 2: `config.{name}` is 5, but layout.csv has {expected} (and 35 more lines)"
+    assert check(folder) == [f"{folder / 'metrics.csv.gz'}: {fault}"]
+
+
+def replace_value(header, row, column, value):
+    place = header.index(column)
+    return [*row[:place], value, *row[place + 1 :]]
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_leakage_is_found_at_every_epoch(folder, place):
+    """Rows of one epoch of two networks on different sides change places; `place` is that in the order of strings."""
+    epoch = (0, 1, 2, 20, 3, 40, 60, 80, 86)[place]
+    lines = (folder / "split.csv").read_text().splitlines()
+    first, last = [position for position, row in enumerate(lines) if int(row) % 9 == place][0::3]
+    ends = sorted(f"tiny/{(0, 1, 2, 4)[int(lines[position]) // 9]:06d}" for position in (first, last))
+    lines[first], lines[last] = lines[last], lines[first]
+    (folder / "split.csv").write_text("\n".join(lines) + "\n")
+    problems = check(folder)
+    if epoch == 86:  # then every other epoch disagrees with the last
+        assert [re.search(r"epoch (\d+) and", problem)[1] for problem in problems] == [
+            "0",
+            "1",
+            "2",
+            "3",
+            "20",
+            "40",
+            "60",
+            "80",
+        ]
+        return
+    fault = f"leakage: network {ends[0]} is in one half at epoch {epoch} and in the other at epoch 86 (2 such networks)"
+    assert problems == [f"{folder / 'split.csv'}: {fault}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("3,{values},x", "line 2: expected 18 values, network and epoch as numbers"),
+        ("x,{values},1", "line 2: expected 18 values, network and epoch as numbers"),
+        ("3,{values}", "line 2: expected 18 values, network and epoch as numbers"),
+        ("3,{values},1,1", "line 2: expected 18 values, network and epoch as numbers"),
+        ("-3,{values},1", "line 2: expected 18 values, network and epoch as numbers"),
+        ("4,{values},1", "line 2: network 4 is listed as diverged, but has rows"),
+        ("000004,{values},1", "line 2: network 000004 is listed as diverged, but has rows"),
+    ],
+)
+def test_a_line_of_the_diverged_networks_that_cannot_be_is_told(folder, line, told):
+    header, old = (folder / "diverged.csv").read_text().splitlines()
+    values = ",".join(old.split(",")[1:-1])
+    (folder / "diverged.csv").write_text(f"{header}\n{line.format(values=values)}\n")
+    assert check(folder) == [f"{folder / 'diverged.csv'}: {told}"]
+
+
+def test_a_wrong_score_does_not_end_the_check(folder):
+    for damage in (
+        set_metric(5, "test_accuracy", "2"),
+        set_metric(6, "train_loss", "x"),
+        set_metric(7, "config.dropout", "0.1"),
+        set_metric(8, "step", "61"),
+        set_metric(3, "", "elsewhere"),
+        edit_text("diverged.csv", "\n3,", "\n2,"),
+        edit_bytes("split.csv", lambda data: data + b"0\n"),
+    ):
+        damage(folder)
+    problems = "\n".join(check(folder))
+    for part in ("line 5", "line 6", "line 7", "has the steps", "'elsewhere'", "network 2 is listed", "37 lines"):
+        assert part in problems
+
+
+def swap_networks_in_the_split(folder):
+    """Exchange two networks of the test half, at every epoch."""
+    lines = (folder / "split.csv").read_text().splitlines()
+    (folder / "split.csv").write_text("\n".join([*lines[:18], *lines[27:], *lines[18:27]]) + "\n")
+
+
+def set_everywhere(column, value):
+    return edit_metrics(lambda rows: [rows[0], *(replace_value(rows[0], row, column, value) for row in rows[1:])])
+
+
+NEAR_MISSES = {
+    "accuracies of 0 and 1": (set_metric(5, "test_accuracy", "0"), set_metric(6, "train_accuracy", "1.0")),
+    "a loss below 0": (set_metric(5, "test_loss", "-0.5"),),
+    "a negative random seed": (set_everywhere("config.random_seed", "-5"),),
+    "steps as real numbers": (set_metric(5, "step", "20.0"),),
+    "whole numbers in other words": (set_everywhere("config.epochs_between_checkpoints", "2e1"),),
+    "an initialiser of another kind": (set_everywhere("config.w_init", "lecun_normal"),),
+    "no dropout, no penalty": (set_everywhere("config.dropout", "0"), set_everywhere("config.l2reg", "0")),
+    "nobody diverged": (edit_bytes("diverged.csv", lambda data: data[: data.index(b"\n") + 1]),),
+    "another network diverged": (edit_text("diverged.csv", "\n3,", "\n5,"),),
+    "halves in another order": (swap_networks_in_the_split,),
+    "another compression": (
+        edit_bytes("metrics.csv.gz", lambda data: gzip.compress(gzip.decompress(data), compresslevel=1, mtime=0)),
+    ),
+    "large weights": (edit_weights(lambda weights: np.where(weights > 0, np.float32(3e38), weights)),),
+    "shapes without spaces": (edit_text("layout.csv", "(3, 3, 1, 16)", "(3,3,1,16)"),),
+}
+
+
+@pytest.mark.parametrize("name", NEAR_MISSES)
+def test_what_is_unusual_but_allowed_passes(folder, name):
+    for change in NEAR_MISSES[name]:
+        change(folder)
+    assert check(folder) == []
+
+
+def named(names):
+    """Give networks other names in `modeldir` and index, as published archives have them."""
+
+    def change(folder):
+        rows = read_metrics(folder)
+        place = rows[0].index("modeldir")
+        for row in rows[1:]:
+            row[place] = f"/home/{names[int(row[place][-6:])]}"
+            row[0] = f"{row[place]}/{row[0].rpartition('/')[2]}"
+        write_metrics(folder, rows)
+
+    return change
+
+
+PUBLISHED_NEAR_MISSES = {
+    "a time in the gzip header": (edit_bytes("metrics.csv.gz", lambda data: data[:4] + b"\x01" + data[5:]),),
+    "a name in the gzip header": (edit_bytes("metrics.csv.gz", lambda data: named_gzip(gzip.decompress(data))),),
+    "losses that are gone": (set_metric(5, "test_loss", ""), set_metric(6, "train_loss", "nan")),
+    "no split, no diverged": (remove("split.csv"), remove("diverged.csv")),
+    "an index of another form": (set_metric(3, "", "elsewhere"),),
+    "early weights not finite": (set_nan(9), set_nan(7)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_NEAR_MISSES)
+def test_what_ours_must_hold_and_published_folders_need_not(folder, name):
+    named(("3", "1", "2", "", "0"))(folder)
+    for change in PUBLISHED_NEAR_MISSES[name]:
+        change(folder)
+    assert check(folder) == []
+
+
+PUBLISHED_DAMAGES = {
+    name: DAMAGES[name]
+    for name in (
+        *("no weights", "no layout", "no metrics", "weights float64", "too few weights", "too narrow weights"),
+        *("final weights not finite", "missing column", "unknown column", "columns swapped", "accuracy above 1"),
+        *("accuracy missing", "rate not a number", "step not whole", "activation unknown", "units of another layout"),
+        *("between zero", "epochs absurd", "index named", "layout foreign", "metrics truncated"),
+    )
+} | {
+    "index empty": DAMAGES["index empty"],
+    "index twice": (set_metric(3, "", "/home/3/permanent_ckpt-0"), "line 3: the index '/home/3/perm.*occurs twice"),
+    "hyperparameter drifts": (set_metric(7, "config.optimizer", "adam"), "line 7: `config.optimizer` is 'adam', but"),
+    "network cut": (
+        edit_metrics(lambda rows: rows[:-1]),
+        "line 29: network '/home/0' has the steps 0 1 2 20 3 40 60 80,",
+    ),
+    "network scattered": (swap(4, 15), "rows of network '/home/3' are not consecutive"),
+    "loss no number but final weights lost": (set_nan(35), "row 35 has weights that are not finite"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_DAMAGES)
+def test_damage_of_a_published_folder_is_found(folder, name):
+    named(("3", "1", "2", "", "0"))(folder)
+    for extra in ("split.csv", "diverged.csv"):
+        (folder / extra).unlink()
+    damage, message = PUBLISHED_DAMAGES[name]
+    damage(folder)
+    problems = check(folder)
+    assert any(re.search(message, problem) for problem in problems), problems
+
+
+def test_networks_that_trained_for_different_times_pass_in_one_folder(folder):
+    """Network 1 has its rows up to epoch 60 alone: as many epochs as its last step says."""
+    header, *rows = read_metrics(folder)
+    epochs = header.index("config.epochs")
+    kept = [place for place in range(36) if place not in {16, 17}]
+    for place in range(9, 16):
+        rows[place][epochs] = "60"
+    named(("3", "1", "2", "", "0"))(write_rows(folder, header, rows, kept))
+    for extra in ("split.csv", "diverged.csv"):
+        (folder / extra).unlink()
+    assert check(folder) == []
+    edit_weights(lambda weights: np.where(np.arange(34)[:, None] == 15, np.inf, weights).astype(np.float32))(folder)
+    assert "row 15 has weights that are not finite (1 such rows)" in check(folder)[0]  # its last row, at epoch 60
+
+
+def write_rows(folder, header, rows, kept):
+    """Keep some rows of metrics and weights."""
+    write_metrics(folder, [header, *(rows[place] for place in kept)])
+    np.save(folder / "weights.npy", np.load(folder / "weights.npy")[kept])
+    return folder
