@@ -1,3 +1,4 @@
+import hashlib
 import time
 from pathlib import Path
 
@@ -20,10 +21,19 @@ def image_set(channels: int = 3, **changes: np.ndarray) -> ImageSet:
     return ImageSet(**(arrays | changes))
 
 
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
 def test_a_saved_set_comes_back_whole(tmp_path: Path) -> None:
     images = image_set()
     images.save(tmp_path / "a.npz")
-    assert ImageSet.load(tmp_path / "a.npz").digest == images.digest
+    loaded = ImageSet.load(tmp_path / "a.npz")
+    assert loaded.digest == images.digest
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert set(file.files) == set(ARRAYS)
+        for name in ARRAYS:
+            np.testing.assert_array_equal(getattr(loaded, name), getattr(images, name))
+            np.testing.assert_array_equal(file[name], getattr(images, name))
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,13 +44,29 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["train_images", "train_labels", "test_images", "test_labels"])
+@pytest.mark.parametrize("name", ARRAYS)
 def test_any_changed_value_changes_the_digest(name: str) -> None:
     images = image_set()
     before = images.digest
     arrays = {key: getattr(images, key).copy() for key in vars(images) if key != "digest"}
     arrays[name].flat[-1] ^= 1
     assert ImageSet(**arrays).digest != before
+
+
+def test_the_digest_is_that_of_names_shapes_and_all_bytes() -> None:
+    """Written out: another formula would make all shards stale that are named after the digest."""
+    count = 3000
+    images = image_set(
+        train_images=RNG.integers(0, 256, (count, 2, 2, 1), dtype=np.uint8),
+        train_labels=RNG.integers(0, 10, count, dtype=np.uint8),
+        test_images=RNG.integers(0, 256, (count + 1, 2, 2, 1), dtype=np.uint8)[::-1],
+        test_labels=RNG.integers(0, 10, count + 1, dtype=np.uint8),
+    )
+    content = b"train_images(3000, 2, 2, 1)" + images.train_images.tobytes()
+    content += b"train_labels(3000,)" + images.train_labels.tobytes()
+    content += b"test_images(3001, 2, 2, 1)" + images.test_images.tobytes()
+    content += b"test_labels(3001,)" + images.test_labels.tobytes()
+    assert images.digest == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -14,20 +14,24 @@ from cnnzoo.images import parsers
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
 LABELS = np.array([3, 1, 4, 1, 5, 9, 0], dtype=np.uint8)
+TEST_IMAGES = np.random.default_rng(10).integers(0, 256, (4, 28, 28), dtype=np.uint8)
+TEST_LABELS = np.array([2, 6, 5, 8], dtype=np.uint8)
+IDX_ARRAYS = (IMAGES, LABELS, TEST_IMAGES, TEST_LABELS)
+"""What the four files hold, in the published order; the halves differ in number and content."""
 
 
 def idx_bytes(array: NDArray[np.uint8], magic: int) -> bytes:
     return struct.pack(f">I{array.ndim}I", magic, *array.shape) + array.tobytes()
 
 
+def idx_contents() -> list[bytes]:
+    return [idx_bytes(array, 0x800 + array.ndim) for array in IDX_ARRAYS]
+
+
 def write_idx_set(folder: Path, suffix: str = "") -> list[Path]:
-    paths = []
-    for part in ("train", "test"):
-        for kind, array, magic in (("images", IMAGES, 0x803), ("labels", LABELS, 0x801)):
-            content = idx_bytes(array, magic)
-            path = folder / f"{part}-{kind}{suffix}"
-            path.write_bytes(gzip.compress(content) if suffix else content)
-            paths.append(path)
+    paths = [folder / f"{name}{suffix}" for name in ("train-images", "train-labels", "test-images", "test-labels")]
+    for path, content in zip(paths, idx_contents(), strict=True):
+        path.write_bytes(gzip.compress(content) if suffix else content)
     return paths
 
 
@@ -35,7 +39,19 @@ def write_idx_set(folder: Path, suffix: str = "") -> list[Path]:
 def test_idx_files_are_read_plain_and_gzipped(tmp_path: Path, suffix: str) -> None:
     images = parsers.idx_set(write_idx_set(tmp_path, suffix))
     np.testing.assert_array_equal(images.train_images, IMAGES[..., None])
-    np.testing.assert_array_equal(images.test_labels, LABELS)
+    np.testing.assert_array_equal(images.train_labels, LABELS)
+    np.testing.assert_array_equal(images.test_images, TEST_IMAGES[..., None])
+    np.testing.assert_array_equal(images.test_labels, TEST_LABELS)
+
+
+def test_idx_pixels_are_read_row_by_row(tmp_path: Path) -> None:
+    """A file written by hand: the header is big-endian, the first 28 values are the top row of the first image."""
+    values = bytes(range(256)) * 4
+    path = tmp_path / "images"
+    path.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28]) + values[:784])
+    (image,) = parsers.idx(path, 3)
+    assert image[0].tolist() == list(range(28))
+    assert (image[1, 0], image[27, 27]) == (28, 783 % 256)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +175,8 @@ def test_an_archive_that_swells_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 SVHN_IMAGES = np.random.default_rng(2).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
 SVHN_LABELS = np.array([10, 1, 9, 10, 5], dtype=np.uint8)
+SVHN_TEST_IMAGES = np.random.default_rng(12).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+SVHN_TEST_LABELS = np.array([7, 10, 2], dtype=np.uint8)
 
 
 def write_mat(path: Path, **changes: NDArray[np.generic]) -> Path:
@@ -168,10 +186,14 @@ def write_mat(path: Path, **changes: NDArray[np.generic]) -> Path:
 
 
 def test_svhn_images_come_first_axis_first_and_label_ten_is_the_digit_zero(tmp_path: Path) -> None:
-    images = parsers.svhn_set([write_mat(tmp_path / "train.mat"), write_mat(tmp_path / "test.mat")])
+    other = {"X": np.moveaxis(SVHN_TEST_IMAGES, 0, -1), "y": SVHN_TEST_LABELS[:, None]}
+    images = parsers.svhn_set([write_mat(tmp_path / "train.mat"), write_mat(tmp_path / "test.mat", **other)])
     np.testing.assert_array_equal(images.train_images, SVHN_IMAGES)
+    np.testing.assert_array_equal(images.train_labels, [0, 1, 9, 0, 5])
+    np.testing.assert_array_equal(images.test_images, SVHN_TEST_IMAGES)
+    np.testing.assert_array_equal(images.test_labels, [7, 0, 2])
     assert images.train_images.flags.c_contiguous
-    np.testing.assert_array_equal(images.test_labels, [0, 1, 9, 0, 5])
+    assert images.test_images.flags.c_contiguous
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,12 @@ def test_continues_after_a_cut_connection(server: Server, tmp_path: Path) -> Non
     assert server.requests == [("/f", None), ("/f", "bytes=100000-"), ("/f", "bytes=150000-")]
 
 
+def test_a_line_that_breaks_often_gets_the_file_as_long_as_bytes_come(server: Server, tmp_path: Path) -> None:
+    server.resources["/f"] = Resource(BODY, cuts=[20_000] * 3 * IMPATIENT.attempts)
+    assert run(server, tmp_path / "part") == BODY
+    assert len(server.requests) == 3 * IMPATIENT.attempts + 1
+
+
 def test_gives_up_when_attempts_bring_nothing_and_keeps_what_came(server: Server, tmp_path: Path) -> None:
     server.resources["/f"] = Resource(BODY, cuts=[70_000] + [0] * 20)
     with pytest.raises(TransferError, match="broke off 3 times after 70000 bytes"):
@@ -125,6 +131,18 @@ def test_a_log_gets_plain_lines(
     assert shown.splitlines()[-1] == "f: 0.3 of 0.3 MB"
     assert "\r" not in shown
     assert "\x1b" not in shown
+
+
+def test_a_continued_download_tells_all_that_is_there(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
+    server.resources["/f"] = Resource(BODY)
+    (tmp_path / "part").write_bytes(BODY[:210_000])
+    run(server, tmp_path / "part")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] in ("f: 0.2 of 0.3 MB", "f: 0.3 of 0.3 MB")
+    assert lines[-1] == "f: 0.3 of 0.3 MB"
 
 
 def test_a_terminal_gets_a_bar(
