@@ -8,13 +8,12 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from builders import make_collection
+from builders import make_collection, make_images
 from cnnzoo import config, recipes
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.config import Params
 from cnnzoo.cores import usable_cores
 from cnnzoo.errors import CnnzooError
-from cnnzoo.images import prepare
 from cnnzoo.images.registry import DATASETS
 from cnnzoo.planning import COHORT_S, EPOCH_S, Cost, Machine, plan, what_if
 from cnnzoo.training.engines.choice import CLASSES, choose
@@ -83,7 +82,7 @@ def test_a_plan_is_what_a_real_training_does(tmp_path, monkeypatch):
     """The images that the engine is given are counted, in training and in evaluation."""
     params = make_params(networks=6, epochs=5, minibatch=90)
     artifacts, counted = Artifacts(tmp_path), Counter()
-    prepare("mnist5k", [], tmp_path).save(artifacts.images("mnist5k"))
+    make_images(4_000, 1_000).save(artifacts.images("mnist5k"))
     engine = CLASSES[choose("auto", params.runtime).name]
     train, evaluate = engine.train, engine.evaluate
 
