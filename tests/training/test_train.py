@@ -14,9 +14,9 @@ import pytest
 import torch
 from killable import COLLECTION, make_params, train
 from safetensors.numpy import save_file
+from trainings import Recorder, Zoo
 
 from builders import make_images
-from cnnzoo.artifacts import Artifacts
 from cnnzoo.errors import CnnzooError
 from cnnzoo.images import network_input
 from cnnzoo.network import SmallCNN
@@ -26,7 +26,6 @@ from cnnzoo.training import module, resume, shards
 from cnnzoo.training.engines import native
 from cnnzoo.training.minibatches import Schedule
 from cnnzoo.training.shards import METRICS, NEVER, read_shards
-from cnnzoo.training.train import train_collection
 
 IMAGES = make_images(train=80, test=40)
 ENGINES = [
@@ -38,57 +37,13 @@ EVERY_ENGINE = pytest.mark.parametrize("engine", ENGINES)
 EPOCHS = [0, 1, 2, 3, 4, 5]
 
 
-class Recorder:
-    """A listener that remembers what it heard, and raises where a test says so."""
-
-    def __init__(self, fail_at=(), error=RuntimeError):
-        self.heard = []
-        self.trained = []
-        self.fail_at = set(fail_at)
-        self.error = error
-
-    def start(self, cohort, engine, recipes):
-        self.heard.append(("start", cohort, engine))
-        self.trained += [recipe.network for recipe in recipes]
-
-    def checkpoint(self, cohort, epoch, metrics):
-        self.heard.append(("checkpoint", cohort, epoch))
-        assert set(metrics) == set(METRICS)
-        if len(self.heard) in self.fail_at:
-            raise self.error
-
-    def finish(self, shard):
-        self.heard.append(("finish", shard.name))
-
-
-class Zoo:
-    """A project folder with images, in which a test trains."""
-
-    def __init__(self, root):
-        self.artifacts = Artifacts(root)
-        IMAGES.save(self.artifacts.images("mnist5k"))
-
-    def train(self, params, listener=None, recipes=None):
-        listener = listener or Recorder()
-        recipes = draw(params, COLLECTION) if recipes is None else recipes
-        return train_collection(self.artifacts, params, COLLECTION, recipes, listener)
-
-    def files(self):
-        """Name -> bytes of every shard."""
-        return {path.name: path.read_bytes() for path in self.artifacts.checkpoints(COLLECTION).iterdir()}
-
-    def stamps(self):
-        """What changes if a shard is written again, even with the same bytes."""
-        folder = self.artifacts.checkpoints(COLLECTION)
-        return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
-
-    def unfinished(self):
-        return [path for path in self.artifacts.unfinished(COLLECTION).iterdir() if path.name != "lock"]
+def zoo_in(root):
+    return Zoo(root, IMAGES, COLLECTION)
 
 
 @pytest.fixture
 def zoo(tmp_path):
-    return Zoo(tmp_path / "zoo")
+    return zoo_in(tmp_path / "zoo")
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +61,7 @@ def undisturbed(tmp_path_factory):
 
     def files(engine):
         if engine not in made:
-            zoo = Zoo(tmp_path_factory.mktemp(engine))
+            zoo = zoo_in(tmp_path_factory.mktemp(engine))
             zoo.train(make_params(engine))
             made[engine] = zoo.files()
         return made[engine]
@@ -139,8 +94,8 @@ def in_one_cohort(params):
 def test_network_is_the_same_alone_or_in_a_cohort(tmp_path, engine):
     params = make_params(engine, networks=4)
     recipes = in_one_cohort(params)
-    together = by_network(Zoo(tmp_path / "together").train(params, recipes=recipes))
-    alone = by_network(Zoo(tmp_path / "alone").train(with_cohort_size(params, 1), recipes=recipes))
+    together = by_network(zoo_in(tmp_path / "together").train(params, recipes=recipes))
+    alone = by_network(zoo_in(tmp_path / "alone").train(with_cohort_size(params, 1), recipes=recipes))
     assert together.keys() == alone.keys() == set(range(4))
     for network, (weights, metrics, _) in together.items():
         if engine == "batched":  # its matrix products round by their shape: ten epochs of float32
@@ -342,7 +297,7 @@ def test_resumed_training_remembers_when_a_network_diverged(zoo, tmp_path):
         zoo.train(params, Recorder(fail_at=[6]), recipes)
     (resumed,) = zoo.train(params, recipes=recipes)
     assert resumed.diverged_epoch.tolist() == [NEVER, 1, NEVER]
-    other = Zoo(tmp_path / "undisturbed")
+    other = zoo_in(tmp_path / "undisturbed")
     other.train(params, recipes=recipes)
     assert zoo.files() == other.files()
 
@@ -408,9 +363,9 @@ def test_full_disk_keeps_former_shards_and_says_so(zoo, monkeypatch, capsys):
 def test_diverged_network_is_kept_with_its_epoch_and_leaves_the_others_as_they_were(tmp_path, engine, optimizer):
     params = make_params(engine, networks=3)
     recipes = [replace(recipe, optimizer=optimizer) for recipe in in_one_cohort(params)]
-    healthy = by_network(Zoo(tmp_path / "healthy").train(params, recipes=recipes))
+    healthy = by_network(zoo_in(tmp_path / "healthy").train(params, recipes=recipes))
     wild = [*recipes[:1], replace(recipes[1], learning_rate=1e30), *recipes[2:]]
-    zoo = Zoo(tmp_path / "wild")
+    zoo = zoo_in(tmp_path / "wild")
     diverged = by_network(zoo.train(params, recipes=wild))
     assert [diverged[network][2] for network in range(3)] == [NEVER, 1, NEVER]
     for network in (0, 2):
