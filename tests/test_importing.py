@@ -137,6 +137,18 @@ def test_the_split_is_the_archives_own_if_there_is_one(artifacts, tmp_path):
     assert (done.folder / "diverged.csv").read_bytes() == (folder / "diverged.csv").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["others", "more"])
+def test_a_drawn_split_is_that_of_a_collection_made_here(name, published, artifacts, tmp_path):
+    """The project's seed and the collection's name draw it, as stage `assemble` does."""
+    recipes = make_recipes(NETWORKS)
+    seed = config.load(artifacts.params).seed
+    made = tmp_path / "made"
+    assemble(make_shards(tmp_path / "shards", recipes), recipes, name, made, seed)
+    done = import_zoo(artifacts, published, name=name)
+    assert (done.folder / "split.csv").read_bytes() == (made / "split.csv").read_bytes()
+    assert seed != SEED
+
+
 def cut(data: bytes) -> bytes:
     return data[: len(data) * 2 // 3]
 
@@ -283,6 +295,15 @@ def test_unknown_data_sets_are_refused_and_can_be_given(published, artifacts, tm
     assert import_zoo(artifacts, folder, dataset="mnist").dataset == "mnist"
 
 
+def test_metrics_that_name_two_data_sets_tell_none(published, artifacts, tmp_path):
+    metrics = pd.read_csv(published / "metrics.csv.gz", index_col=0)
+    metrics.loc[metrics.index[-9:], "config.dataset"] = "mnist"
+    folder = shutil.copytree(published, tmp_path / "others")
+    metrics.to_csv(folder / "metrics.csv.gz")
+    refused(artifacts, folder, "`fashion_mnist, mnist`", "--dataset")
+    assert import_zoo(artifacts, folder, dataset="mnist").dataset == "mnist"
+
+
 def test_a_name_that_is_a_data_set_tells_it(published, artifacts):
     assert import_zoo(artifacts, published, name="mnist").dataset == "mnist"
 
@@ -298,6 +319,34 @@ def test_taken_names_are_refused_before_any_work(published, artifacts, monkeypat
     refused(artifacts, published, "`populations`", "--name", name="mnist5k")
     refused(artifacts, published, "already", "--name", name="others")
     refused(artifacts, Path("nowhere.tar.xz"), "nowhere.tar.xz: no such file")
+
+
+def test_a_folder_of_that_name_is_refused_though_params_do_not_define_it(published, artifacts):
+    artifacts.zoo("others").mkdir(parents=True)
+    (artifacts.zoo("others") / "weights.npy").write_bytes(b"of somebody")
+    refused(artifacts, published, "already", "--name", name="others")
+    assert (artifacts.zoo("others") / "weights.npy").read_bytes() == b"of somebody"
+    assert [path.name for path in artifacts.zoo("others").parent.iterdir()] == ["others"]
+
+
+def test_a_fault_of_the_last_step_leaves_no_collection_and_params_as_they_were(published, artifacts, monkeypatch):
+    """params.yaml cannot be written: neither it nor the folder may tell of a collection. The next import succeeds."""
+    before = artifacts.params.read_bytes()
+    rename = Path.replace
+
+    def fail_for_params(source, target):
+        if Path(target).name == "params.yaml":
+            raise OSError(30, "Read-only file system", str(target))
+        return rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail_for_params)
+        with pytest.raises(OSError, match="Read-only"):
+            import_zoo(artifacts, published, name="others")
+    assert artifacts.params.read_bytes() == before
+    assert not artifacts.zoo("others").exists()
+    assert import_zoo(artifacts, published, name="others").networks == NETWORKS
+    assert check(artifacts.zoo("others")) == []
 
 
 def test_a_defined_collection_without_files_is_filled_and_must_agree(published, artifacts):

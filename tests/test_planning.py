@@ -78,37 +78,6 @@ def test_passes_are_those_of_the_networks_schedules(dataset, minibatch, epochs, 
     assert cost_of(params).passes == expected
 
 
-def test_a_plan_is_what_a_real_training_does(tmp_path, monkeypatch):
-    """The images that the engine is given are counted, in training and in evaluation."""
-    params = make_params(networks=6, epochs=5, minibatch=90)
-    artifacts, counted = Artifacts(tmp_path), Counter()
-    make_images(4_000, 1_000).save(artifacts.images("mnist5k"))
-    engine = CLASSES[choose("auto", params.runtime).name]
-    train, evaluate = engine.train, engine.evaluate
-
-    def counting_train(self, minibatches, first_step):
-        counted["trained"] += minibatches.size * len(self.weights())
-        train(self, minibatches, first_step)
-
-    def counting_evaluate(self, images, labels):
-        counted["evaluated"] += len(labels) * len(self.weights())
-        return evaluate(self, images, labels)
-
-    monkeypatch.setattr(engine, "train", counting_train)
-    monkeypatch.setattr(engine, "evaluate", counting_evaluate)
-    shards = train_collection(artifacts, params, "mnist5k", recipes.draw(params, "mnist5k"), MagicMock())
-    monkeypatch.undo()
-
-    plan_on_known_machine(monkeypatch, "batched")
-    monkeypatch.setattr("known_machine.train_rate", lambda *_: 1000.0)
-    monkeypatch.setattr("known_machine.evaluate_rate", lambda *_: 5000.0)
-    cost = cost_of(params)
-    assert cost.passes == counted["trained"]
-    assert cost.cohorts == len(shards)
-    overhead_s = len(shards) * (COHORT_S + 5 * EPOCH_S)
-    assert cost.seconds == pytest.approx(counted["trained"] / 1000 + counted["evaluated"] / 5000 + overhead_s)
-
-
 def expected_seconds(params: Params, workers: int, images: tuple[int, int], kept: int) -> float:
     """Add up the time of all cohorts: each worker takes one network at a time."""
     train_images, test_images = images
@@ -285,3 +254,34 @@ def test_what_if_takes_a_defined_collection_of_a_published_name_as_it_is():
 def test_what_if_refuses_values_out_of_range(networks, epochs, key):
     with pytest.raises(CnnzooError, match=rf"(?s)plan's options is not valid.*populations.mnist5k.{key}"):
         what_if(make_params(), ["mnist5k"], networks, epochs)
+
+
+def test_a_plan_is_what_a_real_training_does(tmp_path, monkeypatch):
+    """The images that the engine is given are counted, in training and in evaluation."""
+    params = make_params(networks=6, epochs=5, minibatch=90)
+    artifacts, counted = Artifacts(tmp_path), Counter()
+    make_images(4_000, 1_000).save(artifacts.images("mnist5k"))
+    engine = CLASSES[choose("auto", params.runtime).name]
+    train, evaluate = engine.train, engine.evaluate
+
+    def counting_train(self, minibatches, first_step):
+        counted["trained"] += minibatches.size * len(self.weights())
+        train(self, minibatches, first_step)
+
+    def counting_evaluate(self, images, labels):
+        counted["evaluated"] += len(labels) * len(self.weights())
+        return evaluate(self, images, labels)
+
+    monkeypatch.setattr(engine, "train", counting_train)
+    monkeypatch.setattr(engine, "evaluate", counting_evaluate)
+    shards = train_collection(artifacts, params, "mnist5k", recipes.draw(params, "mnist5k"), MagicMock())
+    monkeypatch.undo()
+
+    plan_on_known_machine(monkeypatch, "batched")
+    monkeypatch.setattr("known_machine.train_rate", lambda *_: 1000.0)
+    monkeypatch.setattr("known_machine.evaluate_rate", lambda *_: 5000.0)
+    cost = cost_of(params)
+    assert cost.passes == counted["trained"]
+    assert cost.cohorts == len(shards)
+    overhead_s = len(shards) * (COHORT_S + 5 * EPOCH_S)
+    assert cost.seconds == pytest.approx(counted["trained"] / 1000 + counted["evaluated"] / 5000 + overhead_s)

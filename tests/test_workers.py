@@ -131,6 +131,17 @@ class Slow:
         listener.wait()
 
 
+@dataclass(frozen=True)
+class Interrupt:
+    """Gets what Ctrl-C sends to every process of a terminal; returns the process that did the job."""
+
+    number: int
+
+    def __call__(self, listener: Listener) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return os.getpid()
+
+
 class SlowListener(Listener):
     def wait(self) -> None:
         time.sleep(1.5)
@@ -158,6 +169,24 @@ def test_every_job_is_done_and_heard_in_order(workers):
     for job in jobs:
         assert listeners.opened[job].told == [("begins", job.number), ("ends", job.number)]
         assert listeners.ended[job] is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_begin_in_their_order(workers):
+    listeners = Listeners()
+    jobs = [Square(number) for number in (3, 1, 4, 0, 5, 9)]
+    list(run_jobs(jobs, listeners, workers))
+    assert list(listeners.opened) == jobs
+
+
+def test_no_more_processes_work_than_asked_for_and_ctrl_c_does_not_end_them():
+    before = signal.getsignal(signal.SIGINT)
+    jobs = [Interrupt(number) for number in range(6)]
+    processes = {process for _, process in run_jobs(jobs, Listeners(), 2)}
+    assert 1 <= len(processes) <= 2
+    assert os.getpid() not in processes
+    assert not any(map(is_alive, processes))
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("workers", [1, 2])
