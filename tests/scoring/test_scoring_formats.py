@@ -282,3 +282,146 @@ def test_a_torch_file_with_nameless_tensors_is_refused(tmp_path):
     torch.save({0: torch.zeros(16), 1: torch.zeros(16)}, tmp_path / "numbers.pt")
     with pytest.raises(CnnzooError, match=r"numbers\.pt: expected a state_dict"):
         read_networks(tmp_path / "numbers.pt", layout_of(Architecture()))
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(CnnzooError, match=message):
+        read_networks(path, LAYOUT)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict"])
+def test_a_checkpoint_holds_the_network_beside_its_training(key, tmp_path):
+    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({"epoch": 3, key: generic("c1", "c2", "c3", "fc"), "optimizer": optimizer}, tmp_path / "n.pt")
+    (network,) = read_networks(tmp_path / "n.pt", LAYOUT)
+    assert np.array_equal(network.row, ROW)
+
+
+def test_kernels_whose_sides_are_equal_are_transposed_too(tmp_path):
+    """Ten channels: the dense kernel is square, so its shape does not tell how it lies."""
+    layout = layout_of(Architecture(num_units=10, num_layers=2))
+    row = np.arange(layout.size, dtype=np.float32)
+    tensors = {name.removeprefix("sequential/"): value for name, value in layout.split(row).items()}
+    state = {}
+    for ours, theirs in (("conv2d", "a1"), ("conv2d_1", "a2"), ("dense", "d")):
+        kernel = tensors[f"{ours}/kernel:0"]
+        turned = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+        state[f"{theirs}.weight"] = torch.from_numpy(turned.copy())
+        state[f"{theirs}.bias"] = torch.from_numpy(tensors[f"{ours}/bias:0"].copy())
+    torch.save(state, tmp_path / "n.pt")
+    np.savez(tmp_path / "n.npz", **{name.replace("/", "."): value for name, value in tensors.items()})
+    for name in ("n.pt", "n.npz"):
+        (network,) = read_networks(tmp_path / name, layout)
+        assert np.array_equal(network.row, row)
+
+
+def test_an_h5_file_sorts_by_name_so_words_do_not_tell_the_order_of_layers(tmp_path):
+    write_h5(tmp_path / "n.weights.h5", lambda file: keras3(file, ("stem", "body", "attic", "head")))
+    refused(tmp_path / "n.weights.h5", "which of .*`attic/vars`.*comes first.*alike but for a number")
+
+
+def test_the_optimizers_state_in_an_early_keras_file_is_no_layer(tmp_path):
+    """Keras 2.12 to 2.15 keep the layers in `_layer_checkpoint_dependencies`, the optimizer beside it."""
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        for name, (bias, kernel) in zip(KERAS_LAYERS, LAYOUT.layers, strict=True):
+            file[f"_layer_checkpoint_dependencies/{name}/vars/0"] = published()[kernel.name]
+            file[f"_layer_checkpoint_dependencies/{name}/vars/1"] = published()[bias.name]
+        file["optimizer/vars/0"] = np.int64(7)
+        file["optimizer/vars/1"] = np.float32(0.001)
+        file["optimizer/vars/2"] = np.ones(16, dtype=np.float32)
+    with zipfile.ZipFile(tmp_path / "n.keras", "w") as archive:
+        archive.write(tmp_path / "weights.h5", "model.weights.h5")
+        archive.writestr("config.json", json.dumps(config("relu")))
+    (network,) = read_networks(tmp_path / "n.keras", LAYOUT)
+    assert np.array_equal(network.row, ROW)
+    assert network.activation == "relu"
+
+
+def layers(*kinds: tuple[str, dict]) -> dict:
+    return {"class_name": "Sequential", "config": {"layers": [{"class_name": k, "config": c} for k, c in kinds]}}
+
+
+CONVOLUTION = ("Conv2D", {"name": "conv2d", "activation": "linear"})
+DENSE = ("Dense", {"activation": "linear"})
+TOLD: dict[str, tuple[dict, str | None]] = {
+    "relu in the convolutions": (config("relu"), "relu"),
+    "tanh in the convolutions": (config("tanh"), "tanh"),
+    "a softmax at the end": (
+        layers(*[("Conv2D", {"activation": "relu"})] * 3, ("Dense", {"activation": "softmax"})),
+        "relu",
+    ),
+    "a layer of its own": (
+        layers(
+            *[CONVOLUTION, ("Activation", {"activation": "tanh"})] * 3, DENSE, ("Activation", {"activation": "softmax"})
+        ),
+        "tanh",
+    ),
+    "a ReLU layer": (layers(*[CONVOLUTION, ("ReLU", {"max_value": None})] * 3, DENSE), "relu"),
+    "dropout and pooling between": (
+        layers(
+            *[("Conv2D", {"activation": "tanh"}), ("Dropout", {"rate": 0.5})] * 3, ("GlobalAveragePooling2D", {}), DENSE
+        ),
+        "tanh",
+    ),
+    "no convolutions": (layers(DENSE), None),
+    "nothing": ({}, None),
+}
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+@pytest.mark.parametrize("name", TOLD)
+def test_the_activation_is_what_the_configuration_says_of_the_convolutions(kind, name, tmp_path):
+    settings, expected = TOLD[name]
+    path = tmp_path / f"n.{kind}"
+    if kind == "keras":
+        write_keras(path, settings)
+    else:
+        write_h5(path, lambda file: keras2(file, "model_weights/"), settings)
+    (network,) = read_networks(path, LAYOUT)
+    assert network.activation == expected
+    assert np.array_equal(network.row, ROW)
+
+
+def test_an_archive_without_a_configuration_tells_no_activation(tmp_path):
+    write_keras(tmp_path / "full.keras", config())
+    with zipfile.ZipFile(tmp_path / "full.keras") as full, zipfile.ZipFile(tmp_path / "n.keras", "w") as archive:
+        archive.writestr("model.weights.h5", full.read("model.weights.h5"))
+    (network,) = read_networks(tmp_path / "n.keras", LAYOUT)
+    assert network.activation is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        layers(("Conv2D", {"activation": "relu"}), ("Conv2D", {"activation": "tanh"}), DENSE),
+        layers(CONVOLUTION, ("Activation", {"activation": "tanh"}), CONVOLUTION, ("ReLU", {}), DENSE),
+    ],
+)
+def test_convolutions_with_several_activations_are_refused(settings, tmp_path):
+    write_keras(tmp_path / "n.keras", settings)
+    refused(tmp_path / "n.keras", "its convolutions have several activations: relu, tanh")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("strides", [1, 1]), ("strides", [2, 1]), ("padding", "same"), ("dilation_rate", [2, 2]), ("groups", 4)],
+)
+def test_each_setting_of_a_convolution_that_the_family_fixes_is_looked_at(name, value, tmp_path):
+    write_keras(tmp_path / "n.keras", config(**{name: value}))
+    refused(tmp_path / "n.keras", rf"convolution `conv2d` has {name} .*those of the family have")
+
+
+def test_all_convolutions_are_looked_at_not_the_first_alone(tmp_path):
+    good = ("Conv2D", {"name": "a", "activation": "relu", "strides": [2, 2]})
+    bad = ("Conv2D", {"name": "b", "activation": "relu", "strides": [1, 1]})
+    write_keras(tmp_path / "n.keras", layers(good, good, bad, DENSE))
+    refused(tmp_path / "n.keras", r"convolution `b` has strides \[1, 1\]")
+
+
+@pytest.mark.parametrize("names", [("c1", "c2", "c10", "fc"), ("2", "3", "10", "11"), ("x.0.a", "x.1.a", "x.2.a", "z")])
+def test_layers_are_sorted_by_the_numbers_in_their_names_whatever_their_order_in_the_file(names, tmp_path):
+    torch.save(dict(reversed(generic(*names).items())), tmp_path / "n.pt")
+    safetensors.torch.save_file(generic(*names), tmp_path / "n.safetensors")
+    for name in ("n.pt", "n.safetensors"):
+        (network,) = read_networks(tmp_path / name, LAYOUT)
+        assert np.array_equal(network.row, ROW)
