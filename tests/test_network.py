@@ -8,7 +8,7 @@ from builders import make_images, make_recipe, weights_of
 from cnnzoo.errors import CnnzooError
 from cnnzoo.images import network_input
 from cnnzoo.layout import Architecture, layout_of
-from cnnzoo.network import SmallCNN
+from cnnzoo.network import ACTIVATIONS, SmallCNN
 
 LAYOUT = layout_of(Architecture())
 
@@ -76,6 +76,34 @@ def test_dropout_acts_in_training_mode_alone():
     dropping = SmallCNN.from_row(make_row(), LAYOUT, "tanh", dropout=0.5)
     assert torch.equal(plain(images), dropping(images))
     assert not torch.equal(plain(images), dropping.train()(images))
+
+
+def one_layer(dropout, size, units=64, activation="tanh"):
+    """A network in training mode whose logits are the means of its channels, on an image in which all pixels are 1."""
+    torch.manual_seed(0)
+    network = SmallCNN(Architecture(num_units=units, num_layers=1, num_classes=units), activation, dropout).train()
+    with torch.no_grad():
+        network.dense.weight.copy_(torch.eye(units))
+        network.dense.bias.zero_()
+        network.convolutions[0].weight.mul_(3.0)  # far from where tanh is linear
+    image = torch.ones(1, 1, size, size)
+    return network(image)[0].detach(), ACTIVATIONS[activation](network.convolutions[0](image))[0, :, 0, 0].detach()
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_dropout_scales_the_activations_that_it_keeps(activation):
+    """One position: each unit is dropped, or its activation is divided by the share that is kept."""
+    dropped, activations = one_layer(0.25, size=3, activation=activation)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], activations[kept] / 0.75)
+    assert 0.4 < float(kept[activations > 0].double().mean()) < 1
+
+
+def test_dropout_drops_single_positions_not_channels():
+    """961 positions of each channel: about as many are kept in every channel."""
+    means, activations = one_layer(0.5, size=63)
+    torch.testing.assert_close(means, activations, rtol=0.2, atol=0.01)  # six standard deviations of 0.032
+    assert not torch.allclose(means, activations, rtol=1e-3)
 
 
 def test_a_module_can_be_trained_on():

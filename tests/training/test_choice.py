@@ -111,6 +111,32 @@ def test_choice_makes_its_engine_and_knows_its_numerics(without_gpu, name, kind)
     assert engine.weights().shape == (3, 4970)
 
 
+def small_cohort(networks=3):
+    halves = np.full(networks, 0.5)
+    return Cohort(Architecture(), 28, "sgd", "relu", halves, halves, halves, np.ones((networks, 2), np.uint32))
+
+
+@needs_kernel
+@pytest.mark.parametrize("threads", [1, 3])
+def test_native_engine_works_on_as_many_threads_as_are_asked_for(without_gpu, threads):
+    assert choose("native", runtime(threads=threads)).make(small_cohort(), minibatch=64).threads == threads
+
+
+@needs_kernel
+def test_auto_stays_on_the_cpu_if_that_is_asked_for_though_there_is_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    choice = choose("auto", runtime("cpu"))
+    assert (choice.name, choice.device) == ("native", "cpu")
+
+
+@pytest.mark.parametrize(("minibatch", "expected"), [(64, 8), (512, 1), (513, 1), (1, 512), (100, 5)])
+def test_a_cpu_trains_512_images_at_once(monkeypatch, without_gpu, minibatch, expected):
+    sizes = []
+    monkeypatch.setattr(choice, "BatchedEngine", lambda cohort, device, stack_size: sizes.append(stack_size))
+    choose("batched", runtime("cpu")).make(small_cohort(), minibatch)
+    assert sizes == [expected]
+
+
 @pytest.mark.parametrize(("free", "expected"), [(80e9, 512), (10e9, 64), (1e8, 1), (0, 1)])
 def test_a_gpu_trains_as_many_networks_at_once_as_its_free_memory_holds(monkeypatch, free, expected):
     """512 images x 38,272 floats are 78 MB a network; 0.8 * 80 GB hold 816 of them."""

@@ -50,6 +50,21 @@ def test_cohorts_hold_at_most_cohort_size_networks_in_their_order(cohort_size):
     assert [recipe.network for cohort in cohorts for recipe in cohort] == list(range(20))
 
 
+@pytest.mark.parametrize("cohort_size", [1, 2, 3])
+def test_cohorts_come_in_the_order_of_their_first_networks(cohort_size):
+    """Networks of three kinds by turns: the second cohort of one kind comes after the first of another."""
+    recipes = [
+        replace(recipe, optimizer=recipe.optimizer, train_fraction=1.0, activation="relu") for recipe in recipes_of(18)
+    ]
+    cohorts = [[recipe.network for recipe in cohort] for cohort in group(recipes, cohort_size)]
+    chunks = [
+        list(range(kind + 3 * start, min(18, kind + 3 * (start + cohort_size)), 3))
+        for kind in range(3)
+        for start in range(0, 6, cohort_size)
+    ]
+    assert cohorts == sorted(chunks)
+
+
 def test_everything_is_missing_at_first(tmp_path):
     todo = plan(recipes_of(10), ORIGIN, tmp_path / "absent", 256)
     assert (todo.valid, todo.stale) == ((), ())

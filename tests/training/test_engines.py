@@ -257,6 +257,74 @@ def test_evaluation_ignores_dropout_and_changes_nothing(engine):
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, *GPU])
+def test_scores_follow_the_labels_though_the_images_are_the_same(engine):
+    cohort, images = make_cohort(Case(), "sgd", "relu"), images_of(Case())
+    tested, reference = make(engine, cohort, images, initial(cohort)), exact(cohort, images, initial(cohort))
+    for labels in (images.test_labels, (images.test_labels + 1) % 10, images.test_labels):
+        scores, truth = (each.evaluate(images.test_images, labels) for each in (tested, reference))
+        LOSS.check(scores.loss, truth.loss, "loss")
+        np.testing.assert_array_equal(scores.accuracy, truth.accuracy)
+
+
+KINDS = {"28 pixels": Case(networks=2), "plain": Case(Architecture(num_units=5, num_layers=2), size=13, networks=2)}
+"""What the native engine computes by its fast and by its plain passes."""
+EACH_KIND = pytest.mark.parametrize("kind", KINDS)
+
+
+@EACH_KIND
+@pytest.mark.parametrize("engine", [*ENGINES, *GPU])
+def test_of_equal_logits_the_first_class_is_the_answer(engine, kind):
+    """A network whose activations are all zero gives every image the same logits: ties are no rare case."""
+    cohort, images = make_cohort(KINDS[kind], "sgd", "relu"), images_of(KINDS[kind])
+    weights = np.zeros((2, cohort.layout.size), dtype=np.float32)
+    bias, _ = cohort.layout.layers[-1]
+    weights[1, bias.start : bias.end] = [0, 1, 2, 5, 5, 3, 5, 5, 4, 5]
+    scores = make(engine, cohort, images, weights).evaluate(images.train_images, images.train_labels)
+    expected = [np.mean(images.train_labels == answer) for answer in (0, 3)]
+    assert min(expected) > 0
+    np.testing.assert_array_equal(scores.accuracy, expected)
+
+
+@EACH_KIND
+@pytest.mark.parametrize("engine", [*ENGINES, *GPU])
+def test_a_logit_that_is_not_a_number_is_the_answer(engine, kind):
+    """As in torch and NumPy: a diverged network's accuracy is the same with every engine."""
+    cohort, images = make_cohort(KINDS[kind], "sgd", "relu"), images_of(KINDS[kind])
+    weights = initial(cohort)
+    bias, _ = cohort.layout.layers[-1]
+    weights[0, bias.start + 4] = weights[1, bias.start + 6] = weights[1, bias.start + 8] = np.nan
+    scores = make(engine, cohort, images, weights).evaluate(images.train_images, images.train_labels)
+    expected = [np.mean(images.train_labels == answer) for answer in (4, 6)]
+    assert min(expected) > 0
+    np.testing.assert_array_equal(scores.accuracy, expected)
+    assert np.isnan(scores.loss).all()
+
+
+@EACH_KIND
+@pytest.mark.parametrize("shift", [-150.0, 150.0])
+@pytest.mark.parametrize("engine", [*ENGINES, *GPU])
+def test_gradient_does_not_depend_on_a_shift_of_all_logits(engine, shift, kind):
+    cohort, images = descending(make_cohort(KINDS[kind], "sgd", "relu")), images_of(KINDS[kind])
+    start, minibatch = initial(cohort), minibatches_of(KINDS[kind])[0]
+    bias, _ = cohort.layout.layers[-1]
+    shifted = start.copy()
+    shifted[:, bias.start : bias.end] += np.float32(shift)
+    reference = moved_by_one_step(exact(cohort, images, start), start, minibatch)
+    gradient = moved_by_one_step(make(engine, cohort, images, shifted), shifted, minibatch)
+    # A logit near 150 is rounded to 8e-6, and so are the biases themselves; a wrong softmax errs by 1e-2.
+    np.testing.assert_allclose(gradient, reference, rtol=0, atol=5e-5)
+
+
+def test_the_batched_engine_agrees_with_the_reference_on_several_threads_of_torch():
+    case = Case(networks=2)
+    cohort, images, minibatches = make_cohort(case, "adam", "tanh"), images_of(case), minibatches_of(case)
+    truth, tested = truth_of(case, "adam", "tanh"), make("batched", cohort, images, initial(cohort))
+    torch.set_num_threads(2)
+    tested.train(minibatches, 0)
+    STEPS["adam"].check(tested.weights(), truth.state["weights"], "`weights` after ten steps")
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, *GPU])
 def test_evaluation_of_many_images_is_the_mean_over_its_blocks(engine, monkeypatch):
     monkeypatch.setattr("cnnzoo.training.engines.batched.EVALUATION_BYTES", {"cpu": 1, "cuda": 1})
     cohort, images = make_cohort(Case(), "sgd", "tanh"), images_of(Case())

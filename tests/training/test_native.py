@@ -51,11 +51,6 @@ def make_cohort(architecture=PUBLISHED, image_size=28, networks=2, optimizer="ad
     )
 
 
-def part(cohort, chosen):
-    fields = {name: getattr(cohort, name)[chosen] for name in ("learning_rate", "l2reg", "dropout", "dropout_keys")}
-    return Cohort(cohort.architecture, cohort.image_size, cohort.optimizer, cohort.activation, **fields)
-
-
 def make_images(count, size, colours=1):
     rng = np.random.default_rng(2)
     images = rng.integers(0, 256, (count, size, size, colours), dtype=np.uint8)
@@ -181,37 +176,9 @@ def test_network_is_the_same_alone_in_any_cohort_and_on_any_number_of_threads(ar
         np.testing.assert_array_equal(engine.weights(), together.weights())
     for network in range(cohort.size):
         chosen = slice(network, network + 1)
-        alone = make_engine(part(cohort, chosen), images, state={"weights": initial(cohort)[chosen]})
+        alone = make_engine(cohort.part(chosen), images, state={"weights": initial(cohort)[chosen]})
         alone.train(minibatches, 0)
         np.testing.assert_array_equal(alone.weights()[0], together.weights()[network])
-
-
-@needs_kernel
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_resumed_training_equals_undisturbed_training_bit_for_bit(optimizer):
-    cohort = make_cohort(optimizer=optimizer)
-    images, minibatches = make_images(40, 28), schedule(6, 9, 40)
-    undisturbed = make_engine(cohort, images)
-    undisturbed.train(minibatches, 0)
-    first = make_engine(cohort, images)
-    first.train(minibatches[:2], 0)
-    second = make_engine(cohort, images, state=first.state())
-    second.train(minibatches[2:], 2)
-    for name, array in undisturbed.state().items():
-        np.testing.assert_array_equal(second.state()[name], array)
-
-
-@needs_kernel
-def test_state_is_a_copy_and_missing_slots_start_at_zero():
-    cohort, images = make_cohort(), make_images(20, 28)
-    engine = make_engine(cohort, images)
-    engine.train(schedule(2, 5, 20), 0)
-    state = engine.state()
-    state["weights"][:] = 0
-    assert np.abs(engine.weights()).sum() > 0
-    engine.load_state({"weights": initial(cohort)})
-    assert not engine.state()["m"].any()
-    assert not engine.state()["v"].any()
 
 
 @needs_kernel
@@ -278,13 +245,13 @@ def test_training_can_be_interrupted():
     minibatches = schedule(20_000, 512, 64)  # minutes of work
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.2)
-    start = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
             engine.train(minibatches, 0)
     finally:
         signal.signal(signal.SIGALRM, previous)
-    assert time.monotonic() - start < 20
+    assert (engine.weights()[0] != initial(engine.cohort)[0]).any()
+    np.testing.assert_array_equal(engine.weights()[3], initial(engine.cohort)[3])  # its turn never came
 
 
 @needs_kernel
