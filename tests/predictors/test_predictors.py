@@ -8,7 +8,6 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
@@ -16,7 +15,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cnnzoo import predictors
 from cnnzoo.errors import CnnzooError
-from cnnzoo.predictors.base import set_aside
 from cnnzoo.predictors.tables import Encoder, Table
 
 SMALL = {
@@ -64,9 +62,21 @@ def words(rows: int = 240) -> tuple[pd.DataFrame, np.ndarray]:
     return table, effect - 0.1 * table["config.dropout"].to_numpy()
 
 
-# For most checks a few epochs do; check_regressors_train wants a fit.
-@parametrize_with_checks([build(name) for name in predictors.REGISTRY])
+BRIEF = {
+    "linear": {},
+    "catboost": {"iterations": 5},
+    "dnn": {"max_epochs": 2},
+    "nfn": {"members": 1, "epochs": 2},
+    "stack": {"iterations": 3, "max_epochs": 1},
+}
+"""Settings that are fitted in no time, for checks of an estimator's manners."""
+
+
+@parametrize_with_checks([build(name, **BRIEF[name]) for name in predictors.REGISTRY])
 def test_scikit_learns_checks_pass(estimator, check):
+    if check.func.__name__ == "check_regressors_train":  # the one check that wants to see a good fit
+        name = next(name for name, kind in predictors.REGISTRY.items() if type(estimator) is kind)
+        estimator.set_params(**{key: value for key, value in SMALL[name].items() if key in BRIEF[name]})
     check(estimator)
 
 
@@ -175,21 +185,6 @@ def test_targets_with_nan_are_refused_beside_words(name):
         build(name).fit(table, target)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("catboost", {"iterations": 1}), ("dnn", {"max_epochs": 1})])
-def test_what_decides_when_to_stop_is_not_learned_from(name, limit):
-    """Only rows outside the set-aside part may move scalers and weights: with no time to stop, the part is inert."""
-    features, target = numbers(100)
-    model = build(name, random_state=5, **limit)
-    seed = int(np.random.RandomState(5).randint(2**31 - 1))
-    _, held = set_aside(100, model.validation_fraction, np.random.default_rng(seed))
-    poisoned, lies = features.copy(), target.copy()
-    # Other numbers, but such that one step of training still is an improvement on them.
-    poisoned[held], lies[held] = 3 * features[held], np.round(target[held])
-    found = clone(model).fit(poisoned, lies).predict(features)
-    assert np.ptp(found) > 0
-    np.testing.assert_array_equal(found, clone(model).fit(features, target).predict(features))
-
-
 def test_a_training_that_diverges_falls_back_to_the_mean():
     features, target = numbers()
     model = build("dnn", optimizer="sgd", learning_rate=1e30).fit(features, target)
@@ -201,15 +196,6 @@ def test_a_training_that_diverges_falls_back_to_the_mean():
 def test_boosting_samples_enough_rows_of_small_tables(seed):
     features, target = numbers(12)
     build("catboost", subsample=0.1, random_state=seed).fit(features, target)
-
-
-def test_set_aside_is_a_partition_and_empty_for_few_rows():
-    learn, held = set_aside(40, 0.15, np.random.default_rng(0))
-    assert sorted([*learn, *held]) == list(range(40))
-    assert len(held) == 6
-    assert len(set_aside(9, 0.15, np.random.default_rng(0))[1]) == 0
-    with pytest.raises(ValueError, match="`validation_fraction` is 1"):
-        set_aside(40, 1, np.random.default_rng(0))
 
 
 def test_the_first_settings_are_in_the_search_space(name):
