@@ -1,8 +1,11 @@
 """The record as MLflow's own client reads it back: the oracle of all tests of tracking."""
 
 import math
+import os
 import shutil
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +105,20 @@ def with_database(root: Path, empty_database: Path) -> Artifacts:
     artifacts.mlruns.mkdir(parents=True)
     shutil.copy(empty_database, artifacts.mlruns / "mlflow.db")
     return artifacts
+
+
+def set_mtime(shard: Shard, time_ms: int) -> None:
+    """Let a shard have been written at a time."""
+    os.utime(shard.path, ns=(time_ms * 1_000_000, time_ms * 1_000_000))
+
+
+@contextmanager
+def locked(artifacts: Artifacts) -> Iterator[None]:
+    """Hold the database's write lock."""
+    other = sqlite3.connect(artifacts.mlruns / "mlflow.db", isolation_level=None, timeout=20)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()

@@ -123,6 +123,16 @@ def test_weights_that_are_no_network_are_told(
         load(registered, monkeypatch).predict(pd.DataFrame({**{c: table[c].tolist() for c in table}, **change}))
 
 
+def test_every_network_of_a_request_is_checked(registered: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, _ = given(registered, 3)
+    model = load(registered, monkeypatch)
+    for row in range(3):
+        broken = table.copy()
+        broken["weights"] = [[float("inf"), *w[1:]] if place == row else w for place, w in enumerate(table["weights"])]
+        with pytest.raises(CnnzooError, match=f"row {row}: wanted 386 finite numbers"):
+            model.predict(broken)
+
+
 def test_the_next_version_becomes_the_champion(registered: Artifacts) -> None:
     assert register(registered, r2=0.5) == URI
     client = client_of(registered)
