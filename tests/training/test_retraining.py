@@ -30,9 +30,9 @@ EPOCHS = (0, 1, 2, 3, 6)
 FRACTIONS = (0.5, 1.0)
 COMBINATIONS = list(product(FRACTIONS, ("relu", "tanh"), ("sgd", "adam", "rmsprop")))
 ENGINES = [
-    "reference",
-    "batched",
     pytest.param("native", marks=pytest.mark.skipif(native.unavailable_reason() is not None, reason="no kernel")),
+    "batched",
+    "reference",
 ]
 
 
