@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from cnnzoo import predictors
+from cnnzoo import drawing, predictors
 from cnnzoo.tuning import Sample
 from cnnzoo.tuning.importance import MOST_FEATURES, draw_importance, importance
 
@@ -77,6 +78,9 @@ def test_many_columns_are_told_by_tensor():
         found = importance(model, Sample(np.arange(60), [""] * 60, table, target.to_numpy()), rng)
         assert set(found["feature"]) == {"conv2d/kernel", "dense/kernel", "config.dropout"}
         assert found["importance"].sum() == pytest.approx(1)
+        if name == "linear":
+            told = pd.Series(model.feature_importances_).groupby([n.partition(":")[0] for n in names]).sum()
+            assert found.set_index("feature")["importance"].to_dict() == pytest.approx((told / told.sum()).to_dict())
 
 
 def test_where_nothing_matters_all_shares_are_zero():
@@ -85,6 +89,26 @@ def test_where_nothing_matters_all_shares_are_zero():
     for name in ("linear", "catboost", "dnn"):
         model = predictors.REGISTRY[name]().fit(table, sample.target)
         assert importance(model, sample, RNG(0))["importance"].tolist() == [0, 0]
+
+
+def test_the_first_rows_are_drawn_as_bars_from_the_top_with_their_names_and_shares(monkeypatch):
+    figures = []
+
+    def keep(width, height, paint):
+        figures.append(Figure())
+        paint(figures[0])
+        return b""
+
+    monkeypatch.setattr(drawing, "draw", keep)
+    shares = np.arange(20, 0, -1) / 210
+    draw_importance(pd.DataFrame({"feature": [f"x{i}" for i in range(20)], "importance": shares}), "a title")
+    (axis,) = figures[0].axes
+    names = dict(zip(axis.get_yticks(), (label.get_text() for label in axis.get_yticklabels()), strict=True))
+    bars = sorted(axis.patches, key=lambda bar: -bar.get_y())
+    assert [names[round(bar.get_y() + bar.get_height() / 2, 6)] for bar in bars] == [f"x{i}" for i in range(15)]
+    assert [bar.get_width() for bar in bars] == pytest.approx(shares[:15])
+    assert axis.xaxis.get_major_formatter()(0.25) == "25%"
+    assert axis.get_title(loc="center") + axis.get_title(loc="left") == "a title"
 
 
 def test_the_plot_shows_many_or_few_and_has_the_same_bytes():

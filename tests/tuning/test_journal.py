@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from samples import make_sample, make_task
 
 from cnnzoo.artifacts import Artifacts
 from cnnzoo.tuning import Journal, tune
-from samples import make_sample, make_task
 
 TRAIN = make_sample(24)
 SHIFTS = {2: 0.3, 5: 9.0, 8: 0.1, 11: 9.0, 12: 9.0}

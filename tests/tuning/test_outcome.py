@@ -10,12 +10,12 @@ import pytest
 from matplotlib.image import imread
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from samples import make_sample, make_task
 from scipy.stats import kendalltau
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from cnnzoo import config, predictors, seeds
 from cnnzoo.tuning import Outcome, tune
-from samples import make_sample, make_task
 
 TRAIN, TEST = make_sample(31), make_sample(20, first_row=100, seed=1)
 BEST = {

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from optuna.trial import TrialState
+from samples import make_sample, make_task
 
 from cnnzoo import predictors, seeds
 from cnnzoo.tuning import draw_folds, tune
-from samples import make_sample, make_task
 
 COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
 GOLDEN_FOLDS = [[0, 2, 4, 5], [1, 3, 7], [6, 8, 9]]
@@ -45,7 +45,7 @@ def test_each_network_is_predicted_once_by_a_model_that_saw_all_others_but_its_f
     run(make_task(folds=folds, trials=1), train)
     predicted, learned = held_out(scripted, 0)
     assert len(predicted) == folds
-    assert sorted(sum(predicted, [])) == train.rows.tolist()
+    assert sorted(row for held in predicted for row in held) == train.rows.tolist()
     for held, seen in zip(predicted, learned, strict=True):
         assert sorted(held + seen) == train.rows.tolist()
 
@@ -93,8 +93,8 @@ def test_values_are_those_of_predictors_fitted_by_hand(name):
     for trial in study.trials:
         settings = {key.removesuffix("_adam").removesuffix("_sgd"): value for key, value in trial.params.items()}
         squares = np.full(29, np.nan)
-        for held in np.array_split(order, 3):
-            seen, held = np.setdiff1d(order, held), np.sort(held)
+        for held in map(np.sort, np.array_split(order, 3)):
+            seen = np.setdiff1d(order, held)
             model = predictors.REGISTRY[name](**settings, **limits.get(name, {}))
             model.fit(train.features.iloc[seen], train.target[seen])
             squares[held] = (model.predict(train.features.iloc[held]) - train.target[held]) ** 2

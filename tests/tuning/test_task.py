@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import make_sample, make_task
 
 from cnnzoo import predictors, seeds
 from imports import PACKAGE
-from samples import make_sample, make_task
 
 SAMPLE = make_sample(6)
 LIBRARIES = ("catboost", "numpy", "optuna", "pandas", "pytorch-lightning", "scikit-learn", "scipy", "torch")
@@ -63,7 +63,7 @@ def test_each_thing_that_determines_a_trial_makes_another_digest():
                 "max_epochs": 5,
             }.items()
         },
-        "accuracies": task.digest(replace(SAMPLE, target=SAMPLE.target + [0, 0, 0, 0, 0, 1e-9])),
+        "accuracies": task.digest(replace(SAMPLE, target=SAMPLE.target + 1e-9 * (np.arange(6) == 5))),
         "values": task.digest(replace(SAMPLE, features=table.assign(other=table["other"] + 1e-9))),
         "names": task.digest(replace(SAMPLE, features=table.rename(columns={"other": "more"}))),
         "columns": task.digest(replace(SAMPLE, features=table[["signal", "noise", "other"]])),
