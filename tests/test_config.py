@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from cnnzoo.config import load, validate
+from cnnzoo.config import Imported, Range, add_imported, load, validate
 from cnnzoo.errors import CnnzooError
 from cnnzoo.feature_names import PUBLISHED
 from imports import ROOT
@@ -239,3 +239,120 @@ def test_parameters_are_frozen_at_every_depth():
 def test_unknown_collection_names_the_nearest_one():
     with pytest.raises(CnnzooError, match=r"`mnist5`.*did you mean `mnist5k`\?.*Defined: mnist5k"):
         load(PARAMS).population("mnist5")
+
+
+def test_shipped_params_describe_the_documented_collection():
+    """What README.md promises to make; another value changes data and results of everyone who runs `make repro`."""
+    params = load(PARAMS)
+    assert (params.seed, params.datasets, params.collections) == (20200226, ["mnist5k"], ["mnist5k"])
+    assert params.populations["mnist5k"].model_dump() == {
+        "dataset": "mnist5k", "networks": 512, "minibatch": 64, "num_units": 16, "num_layers": 3, "epochs": None,
+    }  # fmt: skip
+    recipe = "wstats-layers:0,1,2,3-qts:0,25,50,75,100"
+    assert params.features.sets == ["hyper", recipe, "probes", f"{recipe}+probes"]
+    assert params.forecast.model_dump() == {"predictor": "catboost", "features": recipe}
+    assert (params.train.engine, params.train.cohort_size) == ("auto", 256)
+    assert params.search.predictors == ["linear", "catboost", "dnn"]
+    assert params.search.only == {}
+    assert (params.search.trials, params.search.folds) == (6, 3)
+    assert (params.search.max_trees, params.search.max_epochs) == (300, 100)
+    assert (params.evaluate.bootstrap, params.evaluate.confidence) == (1000, 0.95)
+    assert params.imported == {}
+
+
+def test_a_collection_has_the_published_architecture_unless_it_says_otherwise():
+    params = validate(
+        changed(
+            populations={
+                "published": {"dataset": "mnist5k", "networks": 4, "minibatch": 8},
+                "other": {"dataset": "mnist5k", "networks": 4, "minibatch": 8, "num_units": 5, "num_layers": 4},
+            },
+            collections=["published"],
+        ),
+        "params.yaml",
+    )
+    found = {name: population.architecture for name, population in params.populations.items()}
+    assert (found["published"].num_units, found["published"].num_layers) == (16, 3)
+    assert (found["other"].num_units, found["other"].num_layers) == (5, 4)
+    assert params.populations["published"].epochs is None
+
+
+SHALLOW = {"dataset": "mnist5k", "networks": 4, "minibatch": 8, "num_layers": 2}
+
+
+@pytest.mark.parametrize("kind", ["populations", "imported"])
+def test_every_collection_that_is_compared_has_the_layers_of_the_feature_sets(kind):
+    """In whatever place it stands; one that is only made need not have them."""
+    data = changed()
+    entry = SHALLOW if kind == "populations" else {"dataset": "mnist5k", "num_layers": 2}
+    data[kind]["shallow"] = entry
+    assert validate(data, "params.yaml").definition("shallow").num_layers == 2
+    data["collections"] = ["mnist5k", "shallow"]
+    with pytest.raises(CnnzooError, match=r"`features\.sets`"):
+        validate(data, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "bounds"),
+    [
+        ({"uniform": [0.25, 0.5]}, (0.25, 0.5)),
+        ({"log_uniform": [1e-4, 1e-2]}, (1e-4, 1e-2)),
+        ({"choice": [0.5, 0.1, 0.9, 0.3]}, (0.1, 0.9)),
+    ],
+)
+def test_bounds_are_the_smallest_and_the_largest_value(distribution, bounds):
+    assert Range(**distribution).bounds == bounds
+
+
+def test_searches_are_ordered_by_input_then_predictor():
+    params = validate(
+        changed(**{"features.sets": ["probes", "hyper"], "search.predictors": ["dnn", "linear"]}), "params.yaml"
+    )
+    assert params.searches == (("dnn", "probes"), ("linear", "probes"), ("dnn", "hyper"), ("linear", "hyper"))
+
+
+@pytest.fixture
+def own_params(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS.read_text())
+    return path
+
+
+def test_an_imported_collection_is_entered_with_all_that_it_is(own_params):
+    before = load(own_params)
+    entry = Imported(dataset="cifar10", num_units=12, num_layers=4)
+    add_imported(own_params, "abroad", entry)
+    after = load(own_params)
+    assert after.imported == {"abroad": entry}
+    assert after.collections == ["mnist5k", "abroad"]
+    assert after.model_copy(update={"imported": {}, "collections": ["mnist5k"]}) == before
+
+
+def test_entering_a_collection_changes_two_lines_of_the_file(own_params):
+    """Comments, quotes and long lines stay as a person wrote them."""
+    before = own_params.read_text().splitlines()
+    add_imported(own_params, "abroad", Imported(dataset="mnist"))
+    after = own_params.read_text().splitlines()
+    assert [line for line in after if line not in before] == [
+        "imported: {abroad: {dataset: mnist}}",
+        "collections: [mnist5k, abroad]",
+    ]
+    assert [line for line in after if line in before] == [
+        line for line in before if line not in ("imported: {}", "collections: [mnist5k]")
+    ]
+
+
+def test_entering_a_collection_twice_lists_it_once(own_params):
+    for dataset in ("mnist", "cifar10"):
+        add_imported(own_params, "abroad", Imported(dataset=dataset))
+    params = load(own_params)
+    assert params.collections == ["mnist5k", "abroad"]
+    assert params.imported["abroad"].dataset == "cifar10"
+
+
+def test_a_refused_import_leaves_the_file_as_it_was(own_params):
+    """Its networks lack a layer that the feature sets name."""
+    before = own_params.read_bytes()
+    with pytest.raises(CnnzooError, match="with `abroad` in `imported` is not valid"):
+        add_imported(own_params, "abroad", Imported(dataset="mnist", num_layers=2))
+    assert own_params.read_bytes() == before

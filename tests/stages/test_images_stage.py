@@ -1,50 +1,16 @@
 """Stage `images`: one data set, from the mirrors of params.yaml, checked, to its own file."""
 
-import gzip
-import hashlib
-import struct
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
+from small_data_set import DATASET, IMAGES, publish, put_files
 
-from builders import make_images
 from cnnzoo.errors import CnnzooError
-from cnnzoo.images import registry
-from cnnzoo.images.content import PublishedFile
 from small_project import SmallProject
-
-DATASET = "fashion_mnist"
-IMAGES = make_images(train=12, test=7, seed=3)
-
-
-def idx(array: np.ndarray) -> bytes:
-    """Return an array in the format of the MNIST files."""
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
-CONTENTS = [
-    idx(a) for a in (IMAGES.train_images[..., 0], IMAGES.train_labels, IMAGES.test_images[..., 0], IMAGES.test_labels)
-]
 
 
 @pytest.fixture(autouse=True)
 def _small_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the published files small, and publish them nowhere."""
-    record = registry.DATASETS[DATASET]
-    files = tuple(
-        PublishedFile(file.name, len(content), hashlib.sha256(content).hexdigest(), gzipped=True)
-        for file, content in zip(record.files, CONTENTS, strict=True)
-    )
-    monkeypatch.setitem(registry.DATASETS, DATASET, replace(record, files=files, addresses=()))
-
-
-def put_files(folder: Path) -> None:
-    """Write the four published files below a mirror."""
-    (folder / DATASET).mkdir(parents=True)
-    for file, content in zip(registry.DATASETS[DATASET].files, CONTENTS, strict=True):
-        (folder / DATASET / file.name).write_bytes(gzip.compress(content))
+    publish(monkeypatch)
 
 
 def holds_the_images(project: SmallProject) -> bool:
