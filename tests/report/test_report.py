@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.image import imread
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 
@@ -183,6 +184,14 @@ def test_every_picture_is_a_file_with_a_description_and_stands_on_the_page(page,
     assert sorted(figure["id"] for figure in page.all("figure")) == files
     assert all(len(image["alt"]) > 30 for image in page.all("img"))
     assert len(page.all("img")) == len(files)
+
+
+def test_every_file_of_a_figure_is_a_picture_with_something_on_it(written):
+    for path in (written[0].report / "figures").iterdir():
+        pixels = imread(path)
+        assert pixels.shape[0] > 200, path
+        assert pixels.shape[1] > 500, path
+        assert np.std(pixels[..., :3]) > 0.02, path
 
 
 def test_links_and_headings_lead_somewhere(page):

@@ -136,6 +136,19 @@ def test_live_metrics_are_recorded_by_their_names_whatever_their_order(artifacts
         assert record[f"tiny/{recipe.network:06d}"]["history"] == expected_history(recipe, shard.epochs)
 
 
+def test_cohorts_that_train_at_the_same_time_are_recorded_apart(artifacts: Artifacts) -> None:
+    shards = write_shards(artifacts, RECIPES)
+    with ZooTracker(artifacts, COLLECTION) as tracker:
+        for shard in shards:
+            tracker.start(shard.name, "reference", shard.recipes)
+        for index, epoch in enumerate(shards[0].epochs):
+            for shard in shards:
+                tracker.checkpoint(shard.name, epoch, {name: shard.metrics[name][:, index] for name in METRICS})
+    record = record_of(artifacts)
+    for recipe in RECIPES:
+        assert record[f"tiny/{recipe.network:06d}"]["history"] == expected_history(recipe, shards[0].epochs)
+
+
 def test_metrics_are_those_of_the_checkpoint_though_training_goes_on_before_they_are_written(
     artifacts: Artifacts,
 ) -> None:
