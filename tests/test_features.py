@@ -151,6 +151,27 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(name, nearest):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        *("wproducts-layers:0,2", "wproducts-layers:0", "wproducts-layers:0,-1", "wproducts-layers:-3,-1"),
+        *("wproducts-layers:1,0", "wnorm-layers:-1,0-l1", "wspectra-layers:0,0", "wchannels-layers:2,1"),
+        *("wstats-layers:0-qts:50,25", "wstats-layers:0-qts:-1,50", "wstats-layers:0-qts:", "wnorm-layers:-0-l1"),
+        *("hyper.epochs", "hyper.", "weights.", "weights.-1", "hyper+", "", "probes.0", "wstats-glob-qts:50"),
+    ],
+)
+def test_a_name_outside_the_grammar_is_refused(name):
+    with pytest.raises(CnnzooError, match="unknown feature set"):
+        features.parse(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["wproducts-layers:1,2", "wproducts-layers:-2,-1", "wnorm-layers:0,3,-2-l1", "wstats-layers:0-qts:0,100"]
+)
+def test_a_name_inside_the_grammar_is_accepted(name):
+    assert [part.name for part in features.parse(name)] == [name]
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [
         ("hyper", "hyper.dropout"),
@@ -260,6 +281,55 @@ def test_features_of_another_state_of_the_collection_are_refused(zoo, tmp_path):
     longer = replace(zoo, metrics=pd.concat([zoo.metrics, zoo.metrics]))
     with pytest.raises(CnnzooError, match=r"54 rows of 7 features, the collection has 108"):
         features.read_features(longer, tmp_path / "features", "wstats-glob", np.array([0]))
+
+
+def test_a_file_with_other_columns_is_refused(zoo, tmp_path):
+    """Of as many rows and columns, but in another order or under other names."""
+    features.write_features(zoo, [ALL_LAYERS], tmp_path / "features")
+    (path,) = (tmp_path / "features").iterdir()
+    table = pd.read_parquet(path)
+    for wrong in (table[table.columns[::-1]], table.rename(columns={"conv2d/bias:q25": "conv2d/bias:q20"})):
+        wrong.to_parquet(path, index=False)
+        with pytest.raises(CnnzooError, match="run `dvc repro features` again"):
+            features.read_features(zoo, tmp_path / "features", ALL_LAYERS, zoo.final())
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+def test_words_have_all_their_values_in_a_collection_that_holds_few(networks, tmp_path):
+    recipes = make_recipes(networks)
+    assemble(make_shards(tmp_path / "shards", recipes), recipes, "tiny", tmp_path / "zoo", SEED)
+    zoo = Collection.open(tmp_path / "zoo")
+    features.write_features(zoo, ["hyper", "hyper.optimizer"], tmp_path / "features")
+    for name in ("hyper", "hyper.optimizer"):
+        read = features.read_features(zoo, tmp_path / "features", name, zoo.final())
+        described = features.describe(name, np.array(zoo.weights), zoo.layout, zoo.metrics)
+        for table in (read, described):
+            words = table.select_dtypes("category")
+            assert {column: tuple(words[column].cat.categories) for column in words} == {
+                column: known for column, known in features.CATEGORIES.items() if column in table
+            }
+
+
+@pytest.mark.parametrize("name", ["hyper", "wstats-glob", "weights.3", "hyper.dropout+wnorm-layers:3-l1"])
+def test_rows_are_read_in_the_order_asked_for_and_as_often(zoo, tmp_path, name):
+    features.write_features(zoo, [name], tmp_path / "features")
+    whole = features.read_features(zoo, tmp_path / "features", name, np.arange(len(zoo.metrics)))
+    for rows in ([50, 3, 17], [8, 8, 1], [0], []):
+        found = features.read_features(zoo, tmp_path / "features", name, np.array(rows, dtype=np.int64))
+        assert list(found.index) == rows
+        pd.testing.assert_frame_equal(found, whole.iloc[rows])
+
+
+def test_sets_computed_together_are_those_computed_alone():
+    """Norms of both orders and other percentiles of the same layers among them."""
+    weights = degenerate_weights()["normal"]
+    norms = ["wnorm-layers:0,3-l1", "wnorm-layers:3-l2", "wnorm-layers:0,1,2,3-l1"]
+    names = [*norms, ALL_LAYERS, "wstats-layers:1,2-qts:10,33.3", "wstats-layers:1-qts:33.3,90", "wstats-glob"]
+    parts = [features.parse(name)[0] for name in names]
+    for name, together in zip(names, features.compute(weights, LAYOUT, parts), strict=True):
+        (alone,) = features.compute(weights, LAYOUT, features.parse(name))
+        np.testing.assert_array_equal(together, alone)
+        np.testing.assert_allclose(together, plain(name, weights), rtol=1e-5, atol=1e-5)
 
 
 def test_a_damaged_file_is_named(zoo, tmp_path: Path):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 from sklearn.metrics import r2_score
 
 from cnnzoo import predictors
@@ -86,6 +87,55 @@ def test_each_network_is_run_with_its_own_activation():
         torch.testing.assert_close(mixed[row], half, rtol=1e-4, atol=1e-5)
 
 
+def answers(weights: np.ndarray, activations: list[str], probes: np.ndarray) -> np.ndarray:
+    """Return asinh of the logits (N, K * U) that torch's networks give to the probes."""
+    images = torch.from_numpy(probes)
+    with torch.no_grad():
+        logits = [
+            SmallCNN.from_row(row, LAYOUT, activation)(images)
+            for row, activation in zip(weights, activations, strict=True)
+        ]
+    return torch.asinh(torch.stack(logits)).flatten(1).numpy()
+
+
+@pytest.mark.parametrize("categories", [["relu", "tanh"], ["tanh", "relu"], None])
+def test_networks_are_run_with_the_activation_that_their_column_says(categories, tmp_path):
+    """By the saved file: descriptions begin with the answers to the saved probes, and are centred by their means."""
+    weights = 2 * draw_weights(LAYOUT, 24)
+    activations = ["relu" if number % 3 else "tanh" for number in range(24)]
+    table = make_table(weights, LAYOUT)
+    column = activations if categories is None else pd.Categorical(activations, categories=categories)
+    table.insert(2, "config.activation", column)
+    model = predictors.NFN(probes=3, members=1, epochs=1, probe_learning_rate=0.0)
+    predictors.save(model.fit(table, np.linspace(0.1, 0.9, 24)), tmp_path / "model")
+    arrays = load_file(tmp_path / "model" / "arrays.safetensors")
+    expected = answers(weights, activations, arrays["module.probing.probes"])
+    swapped = answers(
+        weights, ["relu" if kind == "tanh" else "tanh" for kind in activations], arrays["module.probing.probes"]
+    )
+    found = arrays["module.centre"][: expected.shape[1]]
+    np.testing.assert_allclose(found, expected.mean(axis=0), atol=1e-5)
+    assert np.abs(found - swapped.mean(axis=0)).max() > 0.05
+    np.testing.assert_allclose(arrays["module.scale"][: expected.shape[1]], expected.std(axis=0), atol=1e-5)
+
+
+def test_networks_are_predicted_the_same_alone_or_among_others():
+    """Also beyond the 256 that are run at a time, with both activations in each."""
+    table, accuracy = make_population(300)
+    model = predictors.NFN(**SMALL | {"epochs": 1}).fit(table[:60], accuracy[:60])
+    whole = model.predict(table)
+    assert np.ptp(whole) > 1e-3
+    for rows in ([0], [1], [17, 4], [255], [256], [299, 0, 256]):
+        np.testing.assert_allclose(model.predict(table.iloc[rows]), whole[rows], atol=1e-5)
+
+
+def test_columns_of_networks_may_be_learned_from_in_any_order():
+    table, accuracy = make_population(40)
+    mixed = table[list(np.random.default_rng(0).permutation(table.columns))]
+    first, second = (predictors.NFN(**SMALL).fit(each, accuracy).predict(each) for each in (table, mixed))
+    np.testing.assert_allclose(second, first, atol=1e-4)
+
+
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("rate", [0.0, 3e-3])
 def test_predictions_do_not_see_the_order_of_hidden_channels(known, rate):
@@ -131,6 +181,15 @@ def test_probes_are_learned_unless_their_rate_is_zero():
     )
     assert torch.equal(fixed, again)
     assert (fixed - learned).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 9, 10, 11, 20])
+def test_training_may_have_any_number_of_steps(steps):
+    """The rise of the learning rate takes a tenth of them: of ten steps that is one."""
+    features = np.random.default_rng(0).standard_normal((8, 2))
+    accuracy = 1 / (1 + np.exp(-features[:, 0]))
+    model = predictors.NFN(hidden_units=4, members=1, minibatch=8, epochs=steps).fit(features, accuracy)
+    assert np.isfinite(model.predict(features)).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -66,7 +66,7 @@ BRIEF = {
     "linear": {},
     "catboost": {"iterations": 5},
     "dnn": {"max_epochs": 2},
-    "nfn": {"members": 1, "epochs": 2},
+    "nfn": {"members": 1, "epochs": 3},
     "stack": {"iterations": 3, "max_epochs": 1},
 }
 """Settings that are fitted in no time, for checks of an estimator's manners."""

@@ -69,6 +69,47 @@ def test_settings_reach_the_members(tmp_path):
     np.testing.assert_array_equal(loaded.weights_, stack.weights_)
 
 
+def test_other_settings_of_the_members_are_their_own():
+    """`l2` is the linear member's penalty; that of the DNN has another meaning and scale."""
+    rng = np.random.default_rng(0)
+    stack = stacking.Stack(l2=0.5, depth=4, max_epochs=1, iterations=2, folds=2)
+    stack.fit(rng.standard_normal((20, 3)), rng.uniform(size=20))
+    given = {
+        "linear": {"l2"},
+        "catboost": {"depth", "rsm", "iterations"},
+        "dnn": {"hidden_units", "dropout", "max_epochs"},
+    }
+    for name, member in stack.members_.items():
+        usual = type(member)().get_params()
+        found = member.get_params()
+        rest = usual.keys() - given[name] - {"random_state", "n_jobs"}
+        assert {key: found[key] for key in rest} == {key: usual[key] for key in rest}
+
+
+def test_the_prediction_is_the_weighted_sum_of_the_members_logits_and_the_constant():
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((60, 3))
+    target = np.clip(expit(3 * features[:, 0] + 2 + 0.5 * rng.standard_normal(60)), 0, 1)
+    stack = stacking.Stack(max_epochs=3, iterations=10, folds=3, hidden_units=8).fit(features, target)
+    assert (stack.weights_ >= 0).all()
+    assert abs(stack.constant_) > 1e-3
+    members = [np.clip(member.predict(features), 1e-3, 1 - 1e-3) for member in stack.members_.values()]
+    expected = expit(
+        sum(weight * logit(each) for weight, each in zip(stack.weights_, members, strict=True)) + stack.constant_
+    )
+    np.testing.assert_allclose(stack.predict(features), expected, rtol=1e-9)
+
+
+def test_members_are_fitted_to_all_rows():
+    """Trees of a stack are those that CatBoost alone grows on the same rows with the same settings."""
+    rng = np.random.default_rng(0)
+    features, target = rng.standard_normal((40, 3)), rng.uniform(size=40)
+    stack = stacking.Stack(max_epochs=1, iterations=6, folds=2).fit(features, target)
+    for member in (stack.members_["linear"], stack.members_["catboost"]):
+        alone = type(member)(**member.get_params()).fit(features, target)
+        np.testing.assert_array_equal(member.predict(features), alone.predict(features))
+
+
 @pytest.mark.parametrize("rows", [4, 11])
 def test_with_few_rows_members_count_alike(rows):
     rng = np.random.default_rng(0)

@@ -255,6 +255,7 @@ class _Module(Regressor):
             rates.append(self.settings.probe_learning_rate)
             groups.append({"params": self.probing.parameters(), "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=rates[0], weight_decay=self.settings.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=max(2, steps), pct_start=WARM_UP)
+        steps = max(2, int(self.trainer.estimated_stepping_batches))
+        rise = WARM_UP if steps * WARM_UP != 1 else WARM_UP / 2  # torch divides by the rise less one step
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=rise)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
