@@ -11,21 +11,20 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 
 from copies import copy_environment, copy_project, put_kernel
-from faults.catalogue import Fault, read_catalogue
+from faults.catalogue import Fault, missing_tests, read_catalogue
 from imports import ROOT
 
 COPIED = (
@@ -33,8 +32,8 @@ COPIED = (
     *("LICENSE", "Makefile", "README.md", "constraints.txt", "dvc.yaml", "params.yaml", "pyproject.toml"),
 )
 KERNEL_SOURCES = ("src/cnnzoo/training/csrc/", "CMakeLists.txt")
-PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--durations=0", "--durations-min=1e9")
-LIMIT_S = 1800
+OPTIONS = ("-p", "no:cacheprovider", "--durations=0", "--durations-min=1e9")
+LIMIT_S = 900.0
 NOTICED, UNNOTICED, ERROR = "noticed", "unnoticed", "error"
 
 
@@ -56,10 +55,20 @@ class Copy(AbstractContextManager["Copy"]):
         self._folder = tempfile.TemporaryDirectory(prefix="cnnzoo-faults-")
         self.root = Path(self._folder.name)
         copy_project(self.root, (name for name in COPIED if (ROOT / name).exists()))
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "faults.server"],
+            cwd=self.root,
+            env=self._environment("tests"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._server.kill()
+        self._server.communicate()
         self._folder.cleanup()
 
     def test(self, fault: Fault) -> Result:
@@ -71,7 +80,7 @@ class Copy(AbstractContextManager["Copy"]):
             fault.apply(self.root)
             if is_native:
                 self._build_kernel()
-            code, output = self.run([*PYTEST, "-x", *fault.tests])
+            code, output = self._run_pytest(fault.tests)
         except (ValueError, subprocess.CalledProcessError) as error:
             code, output = -1, f"{error}{getattr(error, 'stdout', '') or ''}"
         finally:
@@ -83,26 +92,30 @@ class Copy(AbstractContextManager["Copy"]):
         by = failed[0] if outcome == NOTICED and failed else output[-2000:] if outcome == ERROR else ""
         return Result(fault.id, outcome, round(time.monotonic() - begun, 1), by)
 
-    def run(self, command: Sequence[str]) -> tuple[int, str]:
-        """Run a command in the copy; returns its exit status and what it printed. Nothing that it started survives."""
-        process = subprocess.Popen(
-            command,
-            cwd=self.root,
-            env=copy_environment(self.root),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
+    def check_without_fault(self, tests: Sequence[str], jobs: int) -> None:
+        """Raise `SystemExit` if one of these tests fails on sound code."""
+        command = [sys.executable, "-m", "pytest", *OPTIONS, "-n", str(jobs), *tests]
+        done = subprocess.run(
+            command, cwd=self.root, env=self._environment(), capture_output=True, text=True, check=False
         )
-        try:
-            output, _ = process.communicate(timeout=LIMIT_S)
-        except subprocess.TimeoutExpired:
-            return -1, f"did not end within {LIMIT_S} s"
-        finally:
-            _kill_group(process.pid)
-        return process.returncode, output
+        if done.returncode:
+            raise SystemExit(f"{done.stdout[-6000:]}\nthese tests fail without a fault (exit status {done.returncode})")
+
+    def _run_pytest(self, tests: Sequence[str]) -> tuple[int, str]:
+        """Run tests until one fails; returns pytest's exit status and what it printed."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        output = self.root / "output.txt"
+        request = {"arguments": [*OPTIONS, "-x", *tests], "output": str(output), "limit_s": LIMIT_S}
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline()), output.read_text(encoding="utf-8", errors="replace")
+
+    def _environment(self, *folders: str) -> dict[str, str]:
+        """Return the copy's environment; `folders` of it are importable too."""
+        environment = copy_environment(self.root)
+        search = [environment["PYTHONPATH"], *(str(self.root / folder) for folder in folders)]
+        return environment | {"PYTHONPATH": os.pathsep.join(search)}
 
     def _build_kernel(self) -> None:
         """Compile the copy's own kernel; after the first time only what the fault changed."""
@@ -111,18 +124,11 @@ class Copy(AbstractContextManager["Copy"]):
             ["cmake", "-S", ".", "-B", build, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"],
             ["cmake", "--build", build],
         ):
-            subprocess.run(
-                command, cwd=self.root, env=copy_environment(self.root), check=True, capture_output=True, text=True
-            )
+            subprocess.run(command, cwd=self.root, env=self._environment(), check=True, capture_output=True, text=True)
         (built,) = build.glob("_native*.so")
         for old in package.glob("_native*.so"):
             old.unlink()
         (package / built.name).write_bytes(built.read_bytes())
-
-
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 class Results:
@@ -152,44 +158,37 @@ def files_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def check_without_fault(copy: Copy, faults: Iterable[Fault], jobs: int) -> None:
-    """Raise `SystemExit` if the tests of some faults fail on sound code."""
-    tests = sorted({test for fault in faults for test in fault.tests})
-    whole = {test for test in tests if "::" not in test}
-    chosen = [test for test in tests if test in whole or test.partition("::")[0] not in whole]
-    print(f"without a fault: {len(chosen)} test files and tests ...", flush=True)
-    code, output = copy.run([*PYTEST, "-n", str(jobs), "--dist", "loadfile", *chosen])
-    if code:
-        raise SystemExit(f"{output[-6000:]}\nthese tests fail without any fault (exit status {code})")
+def narrowest(tests: Iterable[str]) -> list[str]:
+    """Return files and node ids without those that lie in one of the files."""
+    chosen = sorted(set(tests))
+    return [test for test in chosen if "::" not in test or test.partition("::")[0] not in chosen]
 
 
 def run_campaign(faults: Sequence[Fault], jobs: int, report: Callable[[Result], None]) -> None:
-    """Try the faults, `jobs` at a time, each in a copy of its own; `report` is given every result."""
-    copies: SimpleQueue[Copy] = SimpleQueue()
-    made = [Copy() for _ in range(min(jobs, len(faults)))]
+    """Try the faults, `jobs` at a time, each in a copy of the project; `report` is given every result.
+
+    Raises `SystemExit` if their tests fail without a fault.
+    """
+    idle: SimpleQueue[Copy] = SimpleQueue()
 
     def attempt(fault: Fault) -> Result:
-        copy = copies.get()
+        copy = idle.get()
         try:
             return copy.test(fault)
         finally:
-            copies.put(copy)
+            idle.put(copy)
 
-    try:
-        check_without_fault(made[0], faults, jobs)
+    with ExitStack() as stack:
+        made = [stack.enter_context(Copy()) for _ in range(min(jobs, len(faults)))]
+        tests = narrowest(test for fault in faults for test in fault.tests)
+        print(f"without a fault: {len(tests)} test files and tests ...", flush=True)
+        made[0].check_without_fault(tests, jobs)
         for copy in made:
-            copies.put(copy)
-        with ThreadPoolExecutor(len(made)) as pool:
-            waiting = [pool.submit(attempt, fault) for fault in faults]
-            try:
-                for done in as_completed(waiting):
-                    report(done.result())
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    finally:
-        for copy in made:
-            copy.__exit__(None, None, None)
+            idle.put(copy)
+        pool = stack.enter_context(ThreadPoolExecutor(len(made)))
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # on Ctrl-C what has not begun never does
+        for done in as_completed([pool.submit(attempt, fault) for fault in faults]):
+            report(done.result())
 
 
 def summarize(faults: Sequence[Fault], results: Results) -> int:
@@ -213,17 +212,19 @@ def main() -> int:
     faults = [f for f in read_catalogue() if not arguments.names or any(name in f.id for name in arguments.names)]
     if not faults:
         parser.error(f"no fault has a name with {' or '.join(arguments.names)}")
+    if missing := {test for fault in faults for test in missing_tests(fault)}:
+        parser.error(f"the catalogue names tests that are not there: {', '.join(sorted(missing))}")
     results = Results(files_digest())
     todo = [fault for fault in faults if fault.id not in results.by_fault]
-    begun, done = time.monotonic(), 0
+    tried: list[Result] = []
 
     def report(result: Result) -> None:
-        nonlocal done
         results.add(result)
-        done += 1
-        left = (time.monotonic() - begun) / done * (len(todo) - done)
+        tried.append(result)
+        left_s = sum(r.seconds for r in tried) / len(tried) * (len(todo) - len(tried)) / arguments.jobs
         shown = result.by if result.outcome == NOTICED else ""
-        print(f"[{done}/{len(todo)}, {left / 60:.0f} min left] {result.outcome:9} {result.fault}  {shown}", flush=True)
+        place = f"[{len(tried)}/{len(todo)}, {left_s / 60:.0f} min left]"
+        print(f"{place} {result.outcome:9} {result.fault}  {shown}", flush=True)
 
     if todo:
         run_campaign(todo, arguments.jobs, report)
