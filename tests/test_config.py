@@ -334,7 +334,8 @@ def test_entering_a_collection_changes_two_lines_of_the_file(own_params):
     add_imported(own_params, "abroad", Imported(dataset="mnist"))
     after = own_params.read_text().splitlines()
     assert [line for line in after if line not in before] == [
-        "imported: {abroad: {dataset: mnist}}",
+        "imported:",
+        "  abroad: {dataset: mnist}",
         "collections: [mnist5k, abroad]",
     ]
     assert [line for line in after if line in before] == [

@@ -322,7 +322,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        return f"{self.key}-{self.runs.partition('@')[0] or 'dvc'}"
+        return f"{self.key}-{self.runs.split()[-1].partition('@')[0]}"
 
 
 def drawn(key: str, value: object, expected: Callable[[pd.Series], Any]) -> Row:
@@ -682,24 +682,3 @@ def test_resume_points_are_written_as_often_as_the_interval_says_and_change_no_w
         assert sum(path.parent == folder for path in renamed) == points * len(shards(project))
         assert list(folder.glob("*.safetensors")) == []
         same_weights(trained, project)
-
-
-def test_the_report_shows_the_parameters_that_determine_results(base, tmp_path):
-    changes: dict[str, object] = {
-        "collections": [BETA],
-        "evaluate.confidence": 0.8,
-        "search.trials": 41,
-        "search.folds": 7,
-        "recipes.dropout": {"uniform": [0.123, 0.456]},
-        "train.cohort_size": 77,
-    }
-    project = base.copy(tmp_path / "project")
-    project.configure(changes)
-    project.run("evaluate")
-    project.run("report")
-    page = (project.artifacts.report / "index.html").read_text(encoding="utf-8").replace("&#34;", '"')
-    for text in ("80%", "41 trials", "0.123", "0.456", "cohort_size: 77", '"uniform"'):
-        assert text in page, text
-    assert "95%" not in page
-    assert json.loads((project.artifacts.report / "summary.json").read_text()).keys() == {BETA}
-    assert set(pd.read_csv(project.artifacts.report / "leaderboard.csv")["collection"]) == {BETA}
