@@ -1,8 +1,13 @@
 """Forecasts of final accuracies from early checkpoints, and stopping by them, against plain recomputation."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import kendalltau
+from sklearn.metrics import mean_absolute_error, r2_score
 
 from cnnzoo import scores, seeds
 from cnnzoo.collection import Collection, format
@@ -10,14 +15,15 @@ from cnnzoo.errors import CnnzooError
 from cnnzoo.features import read_features, write_features
 from cnnzoo.forecasting import AS_IS, INPUTS, STOPPED, forecast, read_checkpoints, rows_at, stop
 from cnnzoo.predictors import REGISTRY
-from zoos import FINAL, STATISTICS, make_params, make_project
+from zoos import FINAL, STATISTICS, make_params, make_project, tell_scores_apart
 
-NETWORKS = 80
+NETWORKS = 83
 
 
 def project(root, networks=NETWORKS):
     """A synthetic collection whose weights at epoch 0 know nothing, at the last epoch most of what there is to know."""
     artifacts = make_project(root, {"first": networks}, [STATISTICS])
+    tell_scores_apart(artifacts.zoo("first"))
     params = make_params({"first": networks}, [STATISTICS])
     chosen = params.forecast.model_copy(update={"features": STATISTICS, "predictor": "linear"})
     return artifacts, params.model_copy(update={"forecast": chosen})
@@ -54,8 +60,8 @@ def test_every_input_is_scored_at_every_epoch(made):
     assert list(table.groupby(["epoch", "input"], sort=False).size().index) == [
         (epoch, name) for epoch in (0, FINAL) for name in (AS_IS, *INPUTS)
     ]
-    assert (table["networks_train"] == NETWORKS // 2).all()
-    assert (table["networks_test"] == NETWORKS // 2).all()
+    assert (table["networks_train"] == 41).all()
+    assert (table["networks_test"] == 42).all()
     assert (table["r2_low"] <= table["r2"] + 1e-9).all()
     assert not table.drop(columns="kendall_tau_ceiling").isna().any(axis=None)
 
@@ -78,25 +84,167 @@ def test_the_accuracy_as_it_is_is_scored_as_a_prediction(made):
     assert row["mae"] == pytest.approx(np.abs(final - now).mean())
 
 
-def test_scores_are_those_of_a_fit_to_the_training_half_at_the_same_epoch(made):
-    """The linear predictor by hand: it has no random state and no limits of the parameters."""
-    artifacts, params = made
+def table_of(zoo, artifacts, name, rows):
+    """The table of an input, part by part from the files of the collection."""
+    metrics = zoo.metrics.iloc[rows].set_axis(rows)
+    parts = []
+    for part in name.split("+"):
+        if part == "weights":
+            parts.append(read_features(zoo, artifacts.features("first"), STATISTICS, rows))
+        elif part == "accuracy":
+            parts.append(metrics[["test_accuracy"]])
+        else:
+            numbers = metrics[[f"config.{key}" for key in NUMBERS]].astype(float)
+            words = {f"config.{key}": pd.Categorical(metrics[f"config.{key}"], WORDS[key]) for key in WORDS}
+            parts.append(numbers.assign(**words)[[f"config.{key}" for key in ORDER]])
+    return pd.concat(parts, axis=1)
+
+
+NUMBERS = ("dropout", "init_std", "l2reg", "learning_rate", "train_fraction")
+WORDS = {
+    "activation": ["relu", "tanh"],
+    "optimizer": ["sgd", "adam", "rmsprop"],
+    "w_init": ["he_normal", "glorot_normal", "orthogonal", "RandomNormal", "TruncatedNormal"],
+}
+ORDER = (
+    "learning_rate", "l2reg", "init_std", "dropout", "train_fraction", "activation", "optimizer", "w_init",
+)  # fmt: skip
+
+
+def forecasts_by_hand(artifacts, params, epoch, name):
+    """The forecasts of the test half from one input, by a predictor fitted to the training half's checkpoints."""
     zoo = Collection.open(artifacts.zoo("first"))
-    table = read(artifacts, "forecast.csv").set_index(["input", "epoch"])
-    final = {half: zoo.metrics["test_accuracy"].to_numpy()[zoo.final(half)] for half in ("train", "test")}
+    accuracy = zoo.metrics["test_accuracy"].to_numpy()
+    if name == AS_IS:
+        return accuracy[zoo.at(epoch, "test")]
+    predictor = params.forecast.predictor
+    limits = {}
+    if predictor == "catboost":
+        key = ("search.random_state", "first", "catboost", f"forecast {name}")
+        state = int(seeds.generator(params.seed, *key).integers(2**31))
+        limits = {"iterations": params.search.max_trees, "random_state": state}
+    model = REGISTRY[predictor](**REGISTRY[predictor].start, **limits)
+    model.fit(table_of(zoo, artifacts, name, zoo.at(epoch, "train")), accuracy[zoo.final("train")])
+    return model.predict(table_of(zoo, artifacts, name, zoo.at(epoch, "test")))
+
+
+def tau(target, predicted):
+    """SciPy's tau-b; 0 for a constant prediction, which ranks nothing."""
+    return kendalltau(target, predicted).statistic if np.ptp(predicted) > 0 else 0.0
+
+
+MEASURES = {"r2": r2_score, "kendall_tau": tau, "mae": mean_absolute_error}
+
+
+@pytest.fixture(scope="module", params=["linear", "catboost"])
+def by_hand(request, made, tmp_path_factory):
+    """A project, what it wrote, and all forecasts of its test half made by hand."""
+    artifacts, params = made
+    if request.param != "linear":
+        artifacts, params = project(tmp_path_factory.mktemp("trees"))
+        chosen = params.forecast.model_copy(update={"predictor": request.param})
+        params = params.model_copy(update={"forecast": chosen})
+        forecast(artifacts, params, "first")
+    values = {
+        (epoch, name): forecasts_by_hand(artifacts, params, epoch, name)
+        for epoch in (0, FINAL)
+        for name in (AS_IS, *INPUTS)
+    }
+    return artifacts, params, values
+
+
+def test_every_number_is_that_of_forecasts_by_hand_and_a_plain_bootstrap(by_hand):
+    artifacts, params, values = by_hand
+    table = read(artifacts, "forecast.csv").set_index(["epoch", "input"])
+    zoo = Collection.open(artifacts.zoo("first"))
+    final = zoo.metrics["test_accuracy"].to_numpy()[zoo.final("test")]
+    count = len(final)
+    resamples = seeds.generator(params.seed, "forecast.bootstrap", "first").integers(0, count, (50, count))
     for epoch in (0, FINAL):
-        known = [read_features(zoo, artifacts.features("first"), STATISTICS, zoo.at(epoch, half)) for half in final]
-        model = REGISTRY["linear"](**REGISTRY["linear"].start).fit(known[0], final["train"])
-        row = table.loc[("weights", epoch)]
-        assert row["r2"] == pytest.approx(scores.r2(final["test"], model.predict(known[1])))
-        rng = seeds.generator(params.seed, "forecast.bootstrap", "first")
-        ranges = scores.intervals(final["test"], model.predict(known[1]), 50, 0.9, rng)
-        assert (row["r2_low"], row["r2_high"]) == pytest.approx(ranges["r2"])
-        assert row["kendall_tau_ceiling"] == pytest.approx(scores.kendall_tau_ceiling(final["test"]))
-        basis = table.loc[("accuracy", epoch)]
-        assert row["r2_gain"] == pytest.approx(row["r2"] - basis["r2"])
-        assert row["r2_gain_low"] <= row["r2_gain"] <= row["r2_gain_high"]
-        assert basis["r2_gain_low"] == basis["r2_gain_high"] == 0
+        basis = values[epoch, "accuracy"]
+        for name in (AS_IS, *INPUTS):
+            row, predicted = table.loc[(epoch, name)], values[epoch, name]
+            assert row["predictor"] == ("none" if name == AS_IS else params.forecast.predictor)
+            for score, measure in MEASURES.items():
+                drawn = [measure(final[r], predicted[r]) for r in resamples]
+                expected = [measure(final, predicted), *np.percentile(drawn, [5, 95])]
+                found = [row[score], row[f"{score}_low"], row[f"{score}_high"]]
+                assert found == pytest.approx(expected, rel=1e-9, abs=1e-9), (epoch, name, score)
+                if score != "mae":
+                    gains = [own - measure(final[r], basis[r]) for own, r in zip(drawn, resamples, strict=True)]
+                    expected = [expected[0] - measure(final, basis), *np.percentile(gains, [5, 95])]
+                    found = [row[f"{score}_gain"], row[f"{score}_gain_low"], row[f"{score}_gain_high"]]
+                    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9), (epoch, name, score)
+            tied = sum((final == value).sum() - 1 for value in final) / (count * (count - 1))
+            assert row["kendall_tau_ceiling"] == pytest.approx(np.sqrt(1 - tied))
+
+
+def test_every_number_of_stopping_is_that_of_forecasts_by_hand(by_hand):
+    artifacts, params, values = by_hand
+    table = read(artifacts, "stopping.csv").set_index(["epoch", "input", "stopped"])
+    zoo = Collection.open(artifacts.zoo("first"))
+    metrics = zoo.metrics.iloc[zoo.final("test")]
+    final, fraction = metrics["test_accuracy"].to_numpy(), metrics["config.train_fraction"].to_numpy()
+    place = np.empty(len(final), dtype=int)
+    place[seeds.generator(params.seed, "forecast.lots", "first").permutation(len(final))] = np.arange(len(final))
+    assert len(table) == len(values) * len(STOPPED)
+    for (epoch, name), forecasts in values.items():
+        order = sorted(range(len(final)), key=lambda n: (forecasts[n], place[n]))
+        for share in STOPPED:
+            expected = stopping_by_definition(final, order, share, fraction * FINAL, fraction * (FINAL - epoch))
+            assert table.loc[(epoch, name, share)].drop("collection").to_dict() == pytest.approx(expected), name
+
+
+def stopping_by_definition(final, order, share, passes, left):
+    """What `forecasting` says of stopping, network by network, with exact fractions."""
+    count = math.floor(Fraction(str(share)) * len(final))
+    stopped, going = set(order[:count]), set(order[count:])
+    row = {
+        "regret": max(final) - max(final[n] for n in going),
+        "saved": sum(left[n] for n in stopped) / sum(passes),
+    }
+    for name, best in (("kept_best", Fraction(1, 10)), ("kept_best_5", Fraction(1, 20))):
+        last = sorted(final, reverse=True)[math.ceil(best * len(final)) - 1]
+        among = [n for n in range(len(final)) if final[n] >= last]
+        row[name] = len(going.intersection(among)) / len(among)
+    return row
+
+
+@pytest.mark.parametrize("networks", [2, 9, 10, 11, 15, 21, 30, 37])
+def test_numbers_of_networks_that_shares_do_not_divide(networks):
+    """The best tenth of 15 are two, three quarters of 15 are eleven."""
+    rng = np.random.default_rng(networks)
+    final, order = np.round(rng.random(networks), 2), rng.permutation(networks)
+    passes, left = rng.random(networks), rng.random(networks)
+    for share in STOPPED:
+        found = stop(final, order, share, passes, left)
+        assert found == pytest.approx(stopping_by_definition(final, order.tolist(), share, passes, left))
+
+
+def test_nothing_but_the_training_half_at_the_epoch_is_fitted_and_nothing_but_the_test_half_predicted(
+    tmp_path, monkeypatch
+):
+    artifacts, params = project(tmp_path)
+    seen = []
+
+    class Spy(REGISTRY["linear"]):
+        def fit(self, X, y):  # noqa: N803
+            seen.append(("fit", X.index.tolist(), list(y)))
+            return super().fit(X, y)
+
+        def predict(self, X):  # noqa: N803
+            seen.append(("predict", X.index.tolist()))
+            return super().predict(X)
+
+    monkeypatch.setitem(REGISTRY, "linear", Spy)
+    forecast(artifacts, params, "first")
+    zoo = Collection.open(artifacts.zoo("first"))
+    final = zoo.metrics["test_accuracy"].to_numpy()[zoo.final("train")].tolist()
+    expected = []
+    for epoch in (0, FINAL):
+        once = [("fit", zoo.at(epoch, "train").tolist(), final), ("predict", zoo.at(epoch, "test").tolist())]
+        expected += once * len(INPUTS)
+    assert seen == expected
 
 
 @pytest.mark.parametrize("kept", ["all", "some"])
@@ -136,8 +284,8 @@ def test_networks_without_a_checkpoint_at_an_epoch_are_counted_out(tmp_path):
     write_features(zoo, [STATISTICS], artifacts.features("first"))
     forecast(artifacts, params, "first")
     sizes = read(artifacts, "forecast.csv").groupby("epoch")[["networks_train", "networks_test"]].first()
-    assert sizes.loc[0].tolist() == [40, 35]
-    assert sizes.loc[FINAL].tolist() == [40, 40]
+    assert sizes.loc[0].tolist() == [41, 37]
+    assert sizes.loc[FINAL].tolist() == [41, 42]
 
 
 def test_a_collection_of_final_checkpoints_alone_is_forecast_from_them(tmp_path):
@@ -157,7 +305,7 @@ def test_an_epoch_of_too_few_networks_is_left_out_and_told(tmp_path, capsys):
     write_features(zoo, [STATISTICS], artifacts.features("first"))
     forecast(artifacts, params, "first")
     assert set(read(artifacts, "forecast.csv")["epoch"]) == {FINAL}
-    assert "first: epoch 0 is left out, it has 11 to train and 40 to test" in capsys.readouterr().out
+    assert "first: epoch 0 is left out, it has 11 to train and 42 to test" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("epoch", [0, FINAL])
@@ -196,16 +344,6 @@ def test_any_number_of_threads_gives_the_same_bytes(made, tmp_path):
         assert (again.forecast("first") / name).read_bytes() == (artifacts.forecast("first") / name).read_bytes()
 
 
-def test_writing_twice_gives_the_same_bytes(tmp_path):
-    artifacts, params = project(tmp_path)
-    texts = []
-    for _ in range(2):
-        forecast(artifacts, params, "first")
-        folder = artifacts.forecast("first")
-        texts.append([(folder / name).read_bytes() for name in ("forecast.csv", "stopping.csv")])
-    assert texts[0] == texts[1]
-
-
 def test_stopping_against_brute_force():
     rng = np.random.default_rng(0)
     final, forecasts = np.round(rng.random(40), 1), rng.random(40)
@@ -234,24 +372,6 @@ def test_a_perfect_forecast_loses_nothing_and_a_reversed_one_the_best():
     assert reversed_["regret"] == pytest.approx(15 / 29)
 
 
-def test_stopping_is_that_of_the_forecasts(made):
-    """The accuracy as it is at the last epoch is the truth; the hyperparameters' image passes by hand."""
-    artifacts, _ = made
-    zoo = Collection.open(artifacts.zoo("first"))
-    table = read(artifacts, "stopping.csv")
-    assert len(table) == 2 * (1 + len(INPUTS)) * len(STOPPED)
-    perfect = table.query("epoch == @FINAL and input == @AS_IS")
-    assert (perfect["kept_best"] == 1).all()
-    assert (perfect["regret"] == 0).all()
-    assert (perfect["saved"] == 0).all()
-    metrics = zoo.metrics.iloc[zoo.final("test")]
-    whole = metrics["config.train_fraction"] * FINAL
-    for row in table.query("epoch == 0").itertuples():
-        count = round(row.stopped * NETWORKS // 2)
-        least, most = (np.sort(whole)[:count].sum(), np.sort(whole)[-count:].sum())
-        assert least / whole.sum() <= row.saved + 1e-12 <= most / whole.sum() + 2e-12
-
-
 def test_networks_with_equal_forecasts_are_stopped_by_lot(tmp_path):
     """At epoch 0 all accuracies are 0.1; in this collection the first networks are the best."""
     artifacts, params = project(tmp_path)
@@ -275,13 +395,3 @@ def test_missing_features_and_too_few_networks_are_told(tmp_path):
     artifacts, params = project(tmp_path / "small", networks=22)
     with pytest.raises(CnnzooError, match="at no epoch enough networks have a checkpoint and a final one, 12 to train"):
         forecast(artifacts, params, "first")
-
-
-def test_boosted_trees_see_words_and_numbers(tmp_path):
-    """The predictor of params.yaml, on all inputs."""
-    artifacts, params = project(tmp_path, networks=60)
-    chosen = params.forecast.model_copy(update={"predictor": "catboost"})
-    forecast(artifacts, params.model_copy(update={"forecast": chosen}), "first")
-    table = read(artifacts, "forecast.csv").set_index(["epoch", "input"])
-    assert table["predictor"].value_counts().to_dict() == {"catboost": 2 * len(INPUTS), "none": 2}
-    assert table["r2"][FINAL, "weights"] > table["r2"][0, "weights"]

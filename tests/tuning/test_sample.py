@@ -1,8 +1,11 @@
 """What predictors learn from, against the files of a collection read with pandas alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from samples import make_sample
 
 from cnnzoo.tuning import read_sample
 from zoos import FINAL, STATISTICS, make_project, tell_scores_apart
@@ -50,3 +53,18 @@ def test_the_digest_of_a_sample_tells_the_halves_and_the_sets_apart(made):
     digests = [read_sample(artifacts, zoo, "tiny", *key).digest() for key in keys]
     assert len(set(digests)) == 4
     assert digests == [read_sample(artifacts, zoo, "tiny", *key).digest() for key in keys]
+
+
+def test_every_value_accuracy_and_name_counts_in_the_digest():
+    sample = make_sample(5)
+    table, target = sample.features, sample.target
+    digests = [sample.digest()]
+    for place in range(5):
+        digests.append(replace(sample, target=np.where(np.arange(5) == place, 0.5, target)).digest())
+        for column in table:
+            changed = np.where(np.arange(5) == place, 0.5, table[column])
+            digests.append(replace(sample, features=table.assign(**{column: changed})).digest())
+    digests += [replace(sample, features=table.rename(columns={column: "x"})).digest() for column in table]
+    digests.append(replace(sample, features=table.set_axis(["signal", "noise", "other"], axis=1)).digest())
+    assert len(set(digests)) == 1 + 5 * 4 + 3 + 1
+    assert sample.digest() == replace(sample, features=table.copy(), target=target.copy()).digest()
