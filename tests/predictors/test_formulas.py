@@ -142,6 +142,52 @@ def test_the_linear_solution_is_that_of_a_search_without_gradients(loss, l2):
     np.testing.assert_allclose(model.predict(features), expit(scaled @ best[:-1] + best[-1]), atol=1e-5)
 
 
+SEVERAL_MINIMA = (
+    (0, 0.6, -1, 1),
+    (0.5, 0.3, 0.8, 0),
+    (0, 1.2, -0.9, 1),
+    (5.6, 1.2, -0.6, 1),
+    (0.3, 0.4, -1.7, 0),
+    (0.2, -0.6, -0.3, 0),
+    (-0.2, -0.4, 0.1, 0),
+    (0, -1.6, -0.3, 0),
+    (-2.4, -1.3, -0.3, 0),
+    (0.6, 0.6, -0.6, 1),
+    (-0.4, -0.8, 0.1, 0),
+    (0.8, 0, 0.7, 1),
+    (0, 1.5, -2, 0),
+    (-9.7, -0.2, 0.6, 0),
+    (-0.1, 0.4, -1.2, 0),
+    (-2, -0.7, 0.8, 0),
+    (0.3, -0.7, 0.2, 0),
+    (-0.3, 0, -1.1, 0),
+    (-0, -0.7, -0, 0),
+    (-0.3, -0.8, 0.1, 0),
+)
+"""Three features and a target a row, such that the squared error has several minima."""
+
+
+def test_the_squared_error_is_minimised_from_the_minimum_of_the_cross_entropy():
+    """A descent from zero ends in another minimum."""
+    *columns, target = np.array(SEVERAL_MINIMA).T
+    features = np.column_stack(columns)
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+
+    def squared_error(point):
+        return np.mean((expit(scaled @ point[:-1] + point[-1]) - target) ** 2) + 2e-5 * np.sum(point[:-1] ** 2)
+
+    def cross_entropy(point):
+        score = scaled @ point[:-1] + point[-1]
+        return np.mean(np.logaddexp(0, score) - target * score) + 2e-5 * np.sum(point[:-1] ** 2)
+
+    zero = np.array([0, 0, 0, logit(target.mean())])
+    convex = minimize(cross_entropy, zero, method="BFGS").x
+    expected, other = (minimize(squared_error, start, method="BFGS").x for start in (convex, zero))
+    assert np.abs(expected - other).max() > 1
+    model = predictors.LogitLinear(l2=2e-5, tol=1e-9).fit(features, target)
+    np.testing.assert_allclose(model.predict(features), expit(scaled @ expected[:-1] + expected[-1]), atol=1e-3)
+
+
 def test_importances_of_the_linear_predictor_are_sizes_of_its_coefficients():
     """Numbers: the size; words: the standard deviation over the words; in the order of the table's columns."""
     rng = np.random.default_rng(0)
