@@ -11,6 +11,8 @@ from zoos import make_zoo
 
 PREDICTOR = "models/predictors/beta/linear/hyper"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> SmallProject:

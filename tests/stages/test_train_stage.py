@@ -25,6 +25,8 @@ SMALL = {
 ROWS = 2
 """Checkpoints of a network: epochs 0 and 1."""
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_record() -> Iterator[None]:
