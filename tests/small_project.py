@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 from builders import make_images
@@ -65,6 +66,13 @@ def small_params(changes: Mapping[str, object] | None = None) -> dict[str, Any]:
     for key, value in {**CHANGES, **(changes or {})}.items():
         set_key(params, key, copy.deepcopy(value))
     return params
+
+
+def enter_dvc_project(root: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make a folder the current one, and let DVC keep everything below it: no cache and no settings of this machine."""
+    patch.chdir(root)
+    for name in ("SITE_CACHE", "GLOBAL_CONFIG", "SYSTEM_CONFIG"):
+        patch.setenv(f"DVC_{name}_DIR", str(root / ".dvc" / "tmp" / name.lower()))
 
 
 class SmallProject:

@@ -26,7 +26,7 @@ from cnnzoo.training.engines.choice import choose
 from cnnzoo.training.engines.native import unavailable_reason
 from imports import ROOT
 from parameter_rows import FEW, ROWS, Row, same_weights, shards
-from small_project import ALPHA, BETA, DATASETS, SmallProject, small_params
+from small_project import ALPHA, BETA, DATASETS, SmallProject, enter_dvc_project, small_params
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -122,7 +122,7 @@ def pipeline(tmp_path_factory) -> Path:
     lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
     (root / "dvc.yaml").write_text("".join(line for line in lines if "- src/" not in line or "entry.py" in line))
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
+        enter_dvc_project(root, patch)
         repo = Repo.init(str(root), no_scm=True)
         for stage in repo.index.stages:
             for path in (Path(item.fs_path) for item in (*stage.deps, *stage.outs) if item.def_path != "params.yaml"):
@@ -137,7 +137,7 @@ def outdated(
     pipeline: Path, changes: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[set[str], set[str]]:
     """Return the stages that DVC would run because of changed parameters alone: those that were there, and new ones."""
-    monkeypatch.chdir(pipeline)
+    enter_dvc_project(pipeline, monkeypatch)
     project = SmallProject(pipeline)
     try:
         project.configure()
@@ -174,7 +174,7 @@ UNLIKE = {row.key: row for row in ROWS}
 
 
 def test_stages_depend_on_the_parameters_of_the_table_and_on_no_others(pipeline, monkeypatch):
-    monkeypatch.chdir(pipeline)
+    enter_dvc_project(pipeline, monkeypatch)
     names = resolved_parameters(pipeline)
     assert {key: depending(names, key) for key in UNLIKE} == {key: instances(row.reruns) for key, row in UNLIKE.items()}
 

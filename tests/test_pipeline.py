@@ -24,7 +24,7 @@ from cnnzoo.config import Params, Section
 from cnnzoo.errors import CnnzooError
 from cnnzoo.stages.entry import StageContext
 from imports import PACKAGE, ROOT, closure
-from small_project import ALPHA, BETA, DATASETS, STATISTICS, SmallProject
+from small_project import ALPHA, BETA, DATASETS, STATISTICS, SmallProject, enter_dvc_project
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 ORDER = ["images", "recipes", "train", "assemble", "features", "search", "forecast", "evaluate", "report"]
@@ -130,7 +130,7 @@ def resolved(tmp_path_factory) -> dict[str, Resolved]:
     shutil.copy(ROOT / "dvc.yaml", root)
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
+        enter_dvc_project(root, patch)
         for stage in Repo.init(str(root), no_scm=True).index.stages:
             params = [name for dep in stage.deps if isinstance(dep, ParamsDependency) for name in dep.params]
             paths = [dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)]

@@ -11,7 +11,7 @@ from dvc.repo import Repo
 from small_data_set import DATASET, publish, put_files
 
 from imports import ROOT
-from small_project import ALPHA, BETA, DATASETS, SmallProject
+from small_project import ALPHA, BETA, DATASETS, SmallProject, enter_dvc_project
 
 COLLECTION_STAGES = {
     "train": r"data/images/{dataset}\.npz|data/recipes/{collection}\.csv",
@@ -30,7 +30,7 @@ def commands(tmp_path_factory) -> dict[str, str]:
     SmallProject(root).configure()
     shutil.copy(ROOT / "dvc.yaml", root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
+        enter_dvc_project(root, patch)
         return {stage.addressing: stage.cmd for stage in Repo.init(str(root), no_scm=True).index.stages}
 
 
