@@ -107,6 +107,7 @@ def shapes(tmp_path_factory) -> tuple[pd.DataFrame, Artifacts]:
     return pd.read_csv(artifacts.evaluation / "transfer.csv"), artifacts
 
 
+@pytest.mark.slow
 def test_models_transfer_to_other_architectures_where_features_have_the_same_names(shapes):
     """Layer 0 has the same shape in `shallow` and another in `wide`; layer 2 of `shallow` is its dense layer."""
     table, _ = shapes
@@ -123,12 +124,14 @@ def test_models_transfer_to_other_architectures_where_features_have_the_same_nam
     }
 
 
+@pytest.mark.slow
 def test_transfer_tells_whether_the_architecture_is_the_same(shapes, tables):
     table, _ = shapes
     assert (table["same_architecture"] == (table["trained_on"] == table["tested_on"])).all()
     assert tables[1]["same_architecture"].all(), "both collections hold networks of one shape"
 
 
+@pytest.mark.slow
 def test_transfer_to_another_architecture_is_scored_on_its_held_out_half(shapes):
     table, artifacts = shapes
     rows = table.query("trained_on == 'usual' and tested_on == 'shallow'")

@@ -335,6 +335,7 @@ def test_the_final_accuracies_of_the_test_half_reach_no_forecast(tmp_path, made)
     assert before["regret"].tolist() != after["regret"].tolist()
 
 
+@pytest.mark.slow
 def test_any_number_of_threads_gives_the_same_bytes(made, tmp_path):
     artifacts, params = made
     again, _ = project(tmp_path)

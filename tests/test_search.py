@@ -94,6 +94,7 @@ def tau(target, predicted) -> float:
     return kendalltau(target, predicted).statistic if np.ptp(predicted) > 0 else 0.0
 
 
+@pytest.mark.slow
 def test_every_predictor_is_tuned_on_its_sets_and_finds_the_signal(project):
     artifacts, _ = project
     written = {path.parent for path in artifacts.models("tiny").rglob("metrics.json")}
@@ -110,6 +111,7 @@ def test_every_predictor_is_tuned_on_its_sets_and_finds_the_signal(project):
             assert metrics["cv_r2"] > 0.4, name
 
 
+@pytest.mark.slow
 def test_held_out_predictions_and_scores_follow_from_the_files(project):
     """Halves from split.csv, predictors fitted anew with the settings of params.json, scores by scikit-learn."""
     artifacts, _ = project
@@ -149,6 +151,7 @@ def test_held_out_predictions_and_scores_follow_from_the_files(project):
         assert [metrics[key] for key in ("networks_train", "networks_test", "trials")] == [TRAIN, TRAIN + 1, 2]
 
 
+@pytest.mark.slow
 def test_the_study_shows_each_trial_and_params_the_best(project):
     artifacts, _ = project
     for (name, _), folder in folders(artifacts).items():
@@ -184,6 +187,7 @@ def interval_ends(folder: Path, params: config.Params) -> dict[str, float]:
     return ends
 
 
+@pytest.mark.slow
 def test_record_is_told_what_was_found(project):
     artifacts, tracker = project
     params = params_of()
@@ -212,6 +216,7 @@ def test_record_is_told_what_was_found(project):
     assert len(set(digests.values())) == len(SETS), "one for each feature set"
 
 
+@pytest.mark.slow
 def test_searching_again_gives_the_same_bytes_on_any_number_of_threads(project, tmp_path):
     """Two searches side by side with two threads each; the other predictors in tests/tuning/test_outcome.py."""
     artifacts, _ = project
@@ -251,6 +256,7 @@ def assert_only_the_test_half_differs(clean_folder: Path, dirty_folder: Path) ->
     assert scored[0]["cv_mse"] == scored[1]["cv_mse"]
 
 
+@pytest.mark.slow
 def test_nothing_but_the_final_checkpoints_of_the_training_half_is_learned_from(project, tmp_path):
     """Spoil every other row: tuning, models and importances must not change by a bit, for any predictor."""
     artifacts, _ = project
@@ -262,6 +268,7 @@ def test_nothing_but_the_final_checkpoints_of_the_training_half_is_learned_from(
         assert_only_the_test_half_differs(*(one.predictor("tiny", name, features) for one in (artifacts, spoiled)))
 
 
+@pytest.mark.slow
 def test_shuffled_accuracies_are_not_predicted(tmp_path):
     artifacts = make_project(tmp_path, {"tiny": 400}, [STATISTICS])
     zoo = Collection.open(artifacts.zoo("tiny"))
@@ -278,6 +285,7 @@ def test_shuffled_accuracies_are_not_predicted(tmp_path):
         assert found["cv_r2"] < 0.1, name
 
 
+@pytest.mark.slow
 def test_what_a_predictor_relies_on_is_told_as_shares(project):
     """Whatever the settings that were drawn: shares of 1, or zeros of a predictor that relies on nothing."""
     artifacts, _ = project
@@ -301,6 +309,7 @@ def test_what_a_predictor_relies_on_is_told_as_shares(project):
     }
 
 
+@pytest.mark.slow
 def test_few_networks_are_enough_for_every_predictor(tmp_path, capsys):
     sets = ["weights", STATISTICS]
     artifacts = make_project(tmp_path, {"tiny": 24}, sets)
@@ -417,6 +426,7 @@ def search_linear(artifacts: Artifacts, params: config.Params) -> dict[str, byte
     return contents(artifacts.predictor("tiny", "linear", "hyper"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_and_ends_as_an_undisturbed_one(spy, tmp_path):
     """Beyond Optuna's 10 random trials, so that what TPE has learned until then matters; pruning is part of it."""
     undisturbed = search_linear(*make_linear(tmp_path / "undisturbed"))

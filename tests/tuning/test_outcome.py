@@ -167,6 +167,7 @@ def test_intervals_are_those_of_a_plain_bootstrap_of_the_evaluation(written):
 
 
 @pytest.mark.parametrize("name", ["catboost", "stack"])
+@pytest.mark.slow
 def test_threads_of_this_machine_are_no_part_of_the_result(name, tmp_path):
     study = make_study("catboost") if name == "catboost" else tune(make_task("stack", trials=1), TRAIN, lambda _: None)
     for jobs in (1, 2):
