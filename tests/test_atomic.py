@@ -182,3 +182,17 @@ def test_what_a_killed_writer_left_of_a_folder_goes_with_the_next_one(tmp_path):
     assert not left[dead].exists()
     assert left[living].exists()
     living.communicate(b"\n")
+
+
+def test_the_folder_of_another_users_writer_stays(tmp_path, monkeypatch):
+    """A process of another user cannot be signalled, so it is alive."""
+
+    def refuse(_process, _signal):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "kill", refuse)
+    foreign = tmp_path / f"{TEMPORARY}{os.getpid() + 1}-zoo"
+    foreign.mkdir()
+    with atomic_folder(tmp_path / "zoo"):
+        pass
+    assert foreign.exists()
