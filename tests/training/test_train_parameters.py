@@ -148,13 +148,20 @@ def test_a_shard_holds_at_most_cohort_size_networks(zoo, size, cohorts):
     assert sorted(recipe.network for shard in trained for recipe in shard.recipes) == list(range(4))
 
 
-def test_what_killed_writers_left_is_deleted(zoo):
+def test_what_killed_writers_left_is_deleted_before_training_starts(zoo):
     folders = zoo.artifacts.checkpoints(TINY), zoo.artifacts.unfinished(TINY)
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / f"{TEMPORARY}1-0123456789abcdef.safetensors").write_bytes(b"half")
-    zoo.train(PARAMS)
-    assert [path.name for folder in folders for path in folder.glob(f"{TEMPORARY}*")] == []
+    found = []
+
+    class Looking(Recorder):
+        def start(self, cohort, engine, recipes):
+            found.append([path.name for folder in folders for path in folder.glob(f"{TEMPORARY}*")])
+
+    zoo.train(PARAMS, Looking())
+    assert found
+    assert not any(found)
 
 
 def test_a_population_with_epochs_of_its_own_trains_for_so_long(zoo):
