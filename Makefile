@@ -14,6 +14,8 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 repro: $(VENV)/installed ## Run the whole pipeline on the embedded data set
+	@if git rev-parse --git-dir > /dev/null 2>&1; then dvc config --quiet --local --unset core.no_scm || true; \
+	else dvc config --local core.no_scm true; fi # a source tree without git, such as a downloaded ZIP
 	dvc repro
 
 STATISTICS := wstats-layers:0,1,2,3-qts:0,25,50,75,100
@@ -21,7 +23,7 @@ study: $(VENV)/installed ## Tune all predictors on all input sets of the paper, 
 	dvc repro -q
 	GIT_AUTHOR_NAME=cnnzoo GIT_AUTHOR_EMAIL=cnnzoo@localhost GIT_COMMITTER_NAME=cnnzoo GIT_COMMITTER_EMAIL=cnnzoo@localhost \
 	  dvc exp run -S 'features.sets=[published,"wspectra-layers:0,1,2,3","wchannels-layers:0,1,2,3","wproducts-layers:0,1,2,3",probes,"$(STATISTICS)+probes"]' \
-	  -S 'search.predictors=[linear,catboost,dnn,nfn,stack]' -S '+search.only.nfn=[weights,"hyper+weights"]' \
+	  -S 'search.predictors=[linear,catboost,dnn,learned_probes,stack]' -S '+search.only.learned_probes=[weights,"hyper+weights"]' \
 	  -S '+search.only.stack=[hyper,"$(STATISTICS)",probes,"$(STATISTICS)+probes"]' \
 	  -S 'search.trials=30' -S 'search.max_trees=1000' -S 'search.max_epochs=300'
 
@@ -32,7 +34,7 @@ check: $(VENV)/installed ## Check style and types and run the fast tests: about 
 	$(MAKE) --no-print-directory lint types
 	python -m pytest -n auto -m "not slow"
 
-faults: $(VENV)/installed ## Put 120 faults in, one at a time, and see that the tests notice (about an hour); ONLY="name ..." picks some
+faults: $(VENV)/installed ## Put 703 faults in, one at a time, and see that the tests notice (about an hour); ONLY="name ..." picks some
 	PYTHONPATH=tests python -m faults $(ONLY)
 
 lint: $(VENV)/installed ## Check style

@@ -8,7 +8,6 @@ the kernel counted for that process. This process imports nothing heavy, because
 Needs about 11 GB of disk for the default size, in a temporary folder that is removed at the end.
 """
 
-# ruff: noqa: PLC0415 - each phase imports what it measures, and the process that starts them nothing heavy
 import argparse
 import os
 import platform
@@ -28,13 +27,13 @@ PEAK_LIMIT_GB = 1.0
 
 
 def make_shards(folder: Path, networks: int) -> None:
-    """Write the shards: random weights, shared by all networks but for a stamp that tells network and epoch."""
+    """Write the shards: random weights, shared by all networks but for a stamp of network and epoch."""
     import numpy as np
 
-    from cnnzoo import recipes as zoo_recipes
     from cnnzoo.config import load
-    from cnnzoo.layout import layout_of
-    from cnnzoo.training.shards import METRICS, NEVER, Origin, write_shard
+    from cnnzoo.network.layout import layout_of
+    from cnnzoo.zoo import recipes as zoo_recipes
+    from cnnzoo.zoo.shards import METRICS, NEVER, Origin, write_shard
 
     params = load(ROOT / "params.yaml")
     population = next(iter(params.populations.values())).model_copy(update={"networks": networks})
@@ -60,19 +59,20 @@ def make_shards(folder: Path, networks: int) -> None:
 
 def assemble(folder: Path, _: int) -> None:
     """Assemble the collection: the phase that the benchmark is about."""
-    from cnnzoo import collection, recipes
-    from cnnzoo.training.shards import read_shards
+    from cnnzoo import zoo
+    from cnnzoo.zoo import recipes
+    from cnnzoo.zoo.shards import read_shards
 
     wanted = recipes.read(folder / "recipes.csv")
-    collection.assemble(read_shards(folder / "shards"), wanted, COLLECTION, folder / "zoo", seed=0)
+    zoo.assemble(read_shards(folder / "shards"), wanted, COLLECTION, folder / "zoo", seed=0)
 
 
 def compare(folder: Path, _: int) -> None:
     """Compare random networks of the collection with their shards; a difference ends the benchmark."""
     import numpy as np
 
-    from cnnzoo.collection import Collection
-    from cnnzoo.training.shards import read_shards
+    from cnnzoo.zoo import Collection
+    from cnnzoo.zoo.shards import read_shards
 
     zoo = Collection.open(folder / "zoo")
     rng = np.random.default_rng(1)
@@ -90,7 +90,7 @@ def compare(folder: Path, _: int) -> None:
 
 def check(folder: Path, _: int) -> None:
     """Check the whole collection."""
-    from cnnzoo.collection import check
+    from cnnzoo.zoo import check
 
     if problems := check(folder / "zoo"):
         raise SystemExit("\n".join(problems))

@@ -4,7 +4,7 @@
 
 The published way (dnn_predict_accuracy.ipynb in google-research): np.apply_along_axis over rows, np.percentile, np.std
 and np.mean for each of the 8 tensors, one core. Ours: cnnzoo.features.compute from a memory map, all cores; correctness
-is checked first. CPU time is that of all threads: on a machine that others use too, it tells more than the clock.
+is checked first. CPU time is that of all threads: on a machine that others use too, it says more than the clock.
 
 Measured on a virtual machine with 2 cores of an AMD EPYC (AVX2), Python 3.11, NumPy 2.4.6, 8,192 rows in the page
 cache, fastest and slowest of 5 rounds, while another process kept one core busy:
@@ -30,9 +30,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnzoo.cores import usable_cores
+from cnnzoo.core.cores import usable_cores
 from cnnzoo.features import compute, parse
-from cnnzoo.layout import Architecture, layout_of
+from cnnzoo.network.layout import Architecture, layout_of
 
 LAYOUT = layout_of(Architecture())
 SET = "wstats-layers:0,1,2,3-qts:0,25,50,75,100"

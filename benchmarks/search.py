@@ -24,12 +24,12 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from _machine import describe, spread
-from cnnzoo import scores
 from cnnzoo.config import Search
-from cnnzoo.cores import usable_cores
-from cnnzoo.feature_names import columns_of, parse
-from cnnzoo.layout import Architecture, layout_of
-from cnnzoo.tuning import Outcome, Sample, Task, tune
+from cnnzoo.core.cores import usable_cores
+from cnnzoo.features.names import columns_of, parse
+from cnnzoo.network.layout import Architecture, layout_of
+from cnnzoo.predictors import scores
+from cnnzoo.search import Outcome, Sample, Task, tune
 
 SET = "wstats-layers:0,1,2,3-qts:0,25,50,75,100"
 TRIALS, NETWORKS, TEST_NETWORKS = 50, 15_000, 3_000

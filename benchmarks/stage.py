@@ -2,7 +2,7 @@
 
 Trains the default collection as `dvc repro` does, with Lightning, shards, resume points and MLflow, in a temporary
 folder; the time inside the kernel's calls is counted apart. Prints the shares of training, evaluation and all the rest,
-and what `cnnzoo plan` had foretold in the same minute. The shards are checked against the images/s they stand for:
+and what `cnnzoo plan` predicted in the same minute. The shards are checked against the images/s they stand for:
 every network must be there, at every checkpoint.
 """
 
@@ -15,13 +15,14 @@ from typing import Any
 from unittest.mock import patch
 
 from _machine import describe
-from cnnzoo import config, images, planning, recipes
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.collection import first_rows
-from cnnzoo.recipes import checkpoint_epochs
+from cnnzoo import config, images
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking import ZooTracker, sync_zoo
+from cnnzoo.training import planning
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.train import train_collection
+from cnnzoo.zoo import first_rows, recipes
+from cnnzoo.zoo.recipes import checkpoint_epochs
 
 ROOT = Path(__file__).resolve().parents[1]
 COLLECTION = "mnist5k"
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=86)
     arguments = parser.parse_args()
     params = planning.what_if(config.load(ROOT / "params.yaml"), [COLLECTION], arguments.networks, arguments.epochs)
-    (foretold,) = planning.plan(params, [COLLECTION])
+    (predicted,) = planning.plan(params, [COLLECTION])
     drawn = recipes.draw(params, COLLECTION)
     seconds = {"train": 0.0, "evaluate": 0.0}
     with tempfile.TemporaryDirectory() as folder:
@@ -65,11 +66,11 @@ def main() -> None:
         assert held == kept * len(drawn), f"{held} checkpoints, expected {kept * len(drawn)}"
     rest = total - seconds["train"] - seconds["evaluate"]
     print(describe(["torch", "pytorch-lightning", "mlflow"]))
-    print(f"- {len(drawn)} networks, {len(shards)} cohorts, {foretold.passes / 1e6:.1f} million image passes\n")
+    print(f"- {len(drawn)} networks, {len(shards)} cohorts, {predicted.passes / 1e6:.1f} million image passes\n")
     print("| | s | share |\n|---|---|---|")
     for name, spent in (("training", seconds["train"]), ("evaluation", seconds["evaluate"]), ("all the rest", rest)):
         print(f"| {name} | {spent:.1f} | {spent / total:.1%} |")
-    plan = f"`cnnzoo plan`: {foretold.seconds:.1f} s ({foretold.seconds / total:.2f})"
+    plan = f"`cnnzoo plan`: {predicted.seconds:.1f} s ({predicted.seconds / total:.2f})"
     print(f"| **the stage** | **{total:.1f}** | {plan} |")
 
 

@@ -1,4 +1,4 @@
-"""How many networks a second MLflow is told about: `python benchmarks/tracking.py [--networks 30000]`.
+"""How many networks a second are recorded in MLflow: `python benchmarks/tracking.py [--networks 30000]`.
 
 Compares, in one run, MLflow's client with the bulk path on SQLite: live (start, nine checkpoints, end of each cohort)
 and rebuilding the record from shards. First both paths log the same networks and MLflow must read the same back.
@@ -17,12 +17,13 @@ from unittest.mock import patch
 
 import numpy as np
 
-from cnnzoo import config, recipes
-from cnnzoo.artifacts import Artifacts
+from cnnzoo import config
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking import ZooTracker, sync_zoo
 from cnnzoo.tracking.location import prepare_environment, tracking_uri
 from cnnzoo.tracking.store import open_zoo
-from cnnzoo.training.shards import METRICS, NEVER, Origin, Shard, shard_name
+from cnnzoo.zoo import recipes
+from cnnzoo.zoo.shards import METRICS, NEVER, Origin, Shard, shard_name
 
 ROOT = Path(__file__).resolve().parents[1]
 COLLECTION = "synthetic"
@@ -62,7 +63,7 @@ def log_live(artifacts: Artifacts, shards: list[Shard]) -> float:
 
     with patch("cnnzoo.tracking.zoo.CLOSE_TIMEOUT_S", 600), ZooTracker(artifacts, COLLECTION) as tracker:
         for shard in shards:
-            timed(lambda: tracker.start(shard.name, "synthetic", shard.recipes))  # noqa: B023 - called at once
+            timed(lambda: tracker.start(shard.name, shard.origin, shard.recipes))  # noqa: B023 - called at once
             for index, epoch in enumerate(shard.epochs):
                 values = {name: array[:, index] for name, array in shard.metrics.items()}
                 timed(lambda: tracker.checkpoint(shard.name, epoch, values))  # noqa: B023
@@ -94,7 +95,7 @@ def read_back(artifacts: Artifacts) -> dict[str, object]:
 
 
 def search(artifacts: Artifacts, count: int) -> list[object]:
-    from mlflow.tracking import MlflowClient  # noqa: PLC0415 - after `prepare_environment`
+    from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri(artifacts))
     experiment = client.get_experiment_by_name(f"zoo/{COLLECTION}")

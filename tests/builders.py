@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.collection import assemble
 from cnnzoo.images import ImageSet
-from cnnzoo.layout import layout_of
-from cnnzoo.recipes import Recipe, checkpoint_epochs
-from cnnzoo.training.shards import METRICS, NEVER, Origin, Shard, write_shard
+from cnnzoo.network.layout import layout_of
+from cnnzoo.zoo import assemble
+from cnnzoo.zoo.recipes import Recipe, checkpoint_epochs
+from cnnzoo.zoo.shards import METRICS, NEVER, Origin, Shard, write_shard
 
 COLLECTION = "tiny"
 SEED = 7

@@ -1,6 +1,7 @@
 """The import graph of the package, read from the source: no module is run."""
 
 import ast
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,12 +34,15 @@ def imported_files(file: Path) -> set[Path]:
     return {found for name in imported_names(file) if (found := module_file(name)) is not None and found != file}
 
 
-def closure(file: Path) -> set[Path]:
-    """Return a file and all files of this package that it imports, directly or not."""
+def closure(file: Path, without: Collection[Path] = ()) -> set[Path]:
+    """Return a file and all files of this package that it imports, directly or not.
+
+    Files and folders of `without` are left out with what they alone import.
+    """
     seen, waiting = set(), [file]
     while waiting:
         current = waiting.pop()
-        if current not in seen:
+        if current not in seen and not any(current == other or other in current.parents for other in without):
             seen.add(current)
             waiting.extend(imported_files(current))
     return seen

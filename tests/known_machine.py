@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cnnzoo.config import Runtime
-from cnnzoo.cores import usable_cores
+from cnnzoo.core.cores import usable_cores
 from cnnzoo.training.engines import Cohort
 
 ACTIVATION_RATES = {"relu": 1000.0, "tanh": 700.0}
@@ -98,6 +98,6 @@ def plan_on_known_machine(monkeypatch: pytest.MonkeyPatch, default: str = "nativ
         found.machine = KnownMachine(default if name == "auto" else name, runtime.threads)
         return found.machine
 
-    monkeypatch.setattr("cnnzoo.planning.choose", choose)
+    monkeypatch.setattr("cnnzoo.training.planning.choose", choose)
     monkeypatch.setattr(time, "perf_counter", lambda: found.machine.now_s)
     return found

@@ -11,9 +11,9 @@ import pytest
 from sklearn.model_selection import cross_val_predict
 
 from cnnzoo.predictors import LogitLinear
+from cnnzoo.search import draw_folds
 from cnnzoo.training.engines.native import unavailable_reason
-from cnnzoo.training.shards import Shard, read_shards
-from cnnzoo.tuning import draw_folds
+from cnnzoo.zoo.shards import Shard, read_shards
 from small_project import ALPHA, BETA, DATASETS, NETWORKS, STATISTICS, SmallProject
 
 Check = Callable[[SmallProject, SmallProject], None]
@@ -325,7 +325,7 @@ def of_search(key: str, value: object, check: Check, **more: Any) -> Row:
 
 
 DRAWN = "recipes assemble search forecast evaluate report"
-EVALUATED = "search forecast evaluate report"
+EVALUATED = "forecast evaluate report"
 LIMITED = "search forecast evaluate report"
 WITH_CATBOOST = {**ONE_SEARCH, "search.predictors": ["catboost"]}
 DNN_FORECASTS = {"forecast.predictor": "dnn", "search.max_epochs": 20}
@@ -350,7 +350,7 @@ ROWS = [
         other_minibatches,
         FEW,
     ),
-    Row("imported", {"gamma": {"dataset": "mnist"}}, "report"),  # see tests/test_stages_entry.py
+    Row("imported", {"gamma": {"dataset": "mnist"}}, "report"),  # see tests/stages/test_entry.py
     Row("collections", [ALPHA], "evaluate report", "evaluate", one_collection_is_left),
     Row("images.mirrors", ["/mirror"], ""),  # see tests/stages/test_images_stage.py
     drawn(
@@ -386,14 +386,7 @@ ROWS = [
     of_search("search.only", {"linear": [STATISTICS]}, searches_become(("linear", "wstats-layers_0.1.2-qts_0.50.100"))),
     of_search("search.trials", 3, more_trials),
     of_search("search.folds", 6, other_number_of_folds, **ONE_SEARCH),
-    Row(
-        "search.max_trees",
-        3,
-        LIMITED,
-        "search@alpha",
-        limit_becomes("catboost", "iterations", 5, 3),
-        WITH_CATBOOST,
-    ),
+    Row("search.max_trees", 3, LIMITED, "search@alpha", limit_becomes("catboost", "iterations", 5, 3), WITH_CATBOOST),
     Row("search.max_epochs", 1, LIMITED, "search@alpha", limit_becomes("dnn", "max_epochs", 2, 1), WITH_DNN),
     Row("search.max_trees", 3, LIMITED, "forecast@alpha", fitted_forecasts_change, {"forecast.predictor": "catboost"}),
     Row("search.max_epochs", 1, LIMITED, "forecast@alpha", fitted_forecasts_change, DNN_FORECASTS),

@@ -14,8 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from builders import make_images
-from cnnzoo.artifacts import Artifacts
 from cnnzoo.config import Params, load
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.stages.entry import StageContext
 from imports import ROOT
 

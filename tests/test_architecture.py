@@ -1,5 +1,6 @@
 """The shape of the code: imports point downwards, and some packages have one owner."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -7,25 +8,25 @@ import pytest
 from imports import PACKAGE, imported_files, imported_names
 
 LAYERS = [
-    {"__main__", "cli", "stages"},
-    {"report", "search", "evaluation", "forecasting", "tracking", "planning", "scoring", "importing"},
-    {"tuning"},
-    {"predictors"},
-    {"features", "scores", "drawing"},
-    {"collection"},
-    {"training"},
-    {"network", "recipes", "images"},
-    {"artifacts", "atomic", "config", "cores", "locks", "seeds", "workers"},
-    {"feature_names"},
-    {"feature_parts"},
-    {"hyperparameters", "layout"},
-    {"errors"},
+    {"__main__"},
+    {"cli"},
+    {"stages"},
+    {"report", "tracking", "importing"},
+    {"scoring"},
+    {"evaluation"},
+    {"search"},
+    {"predictors", "drawing"},
+    {"features", "training"},
+    {"zoo"},
+    {"config", "images"},
+    {"network"},
+    {"core"},
 ]
-"""Highest first. A module may import its own layer and those below."""
+"""Highest first. A package imports those below it, none beside it."""
 OWNERS = {
     "mlflow": {"tracking"},
-    "optuna": {"forecasting.py", "search", "tuning", "predictors"},
-    "ruamel": {"config.py"},
+    "optuna": {"evaluation", "search", "predictors"},
+    "ruamel": {"config", "stages"},  # params.yaml; dvc.lock
     "nanobind": set(),
 }
 
@@ -42,7 +43,9 @@ def sources() -> list[Path]:
 @pytest.mark.parametrize("file", sources(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_point_downwards(file):
     imported = imported_files(file) - {PACKAGE / "__init__.py"}
-    assert [str(other) for other in imported if layer(other) < layer(file)] == []
+    package = file.relative_to(PACKAGE).parts[0]
+    others = {other for other in imported if other.relative_to(PACKAGE).parts[0] != package}
+    assert [str(other) for other in others if layer(other) <= layer(file)] == []
 
 
 @pytest.mark.parametrize("library", OWNERS)
@@ -52,7 +55,7 @@ def test_a_library_with_an_owner_is_imported_nowhere_else(library):
         for file in sources()
         if any(name.split(".")[0] == library for name in imported_names(file))
     }
-    assert users <= OWNERS[library] | {f"{owner}.py" for owner in OWNERS[library]}
+    assert users <= OWNERS[library]
 
 
 FORBIDDEN = ("import pickle", "import joblib", "allow_pickle=True", "weights_only=False", "np.random.seed")
@@ -61,3 +64,26 @@ FORBIDDEN = ("import pickle", "import joblib", "allow_pickle=True", "weights_onl
 @pytest.mark.parametrize("text", FORBIDDEN)
 def test_nothing_loads_pickles_or_seeds_globally(text):
     assert [str(file) for file in sources() if text in file.read_text(encoding="utf-8")] == []
+
+
+MOST_LINES_OF_A_FILE = 350
+MOST_LINES_OF_A_FUNCTION = 50
+MOST_EXCUSES = 14
+"""Lines that excuse themselves from a rule; what the project does by habit is a setting in pyproject.toml."""
+
+
+def test_files_and_functions_are_short():
+    long = []
+    for file in sources():
+        text = file.read_text(encoding="utf-8")
+        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        lengths = {node.name: (node.end_lineno or node.lineno) - node.lineno + 1 for node in functions}
+        long += [f"{file}: {name}" for name, length in lengths.items() if length > MOST_LINES_OF_A_FUNCTION]
+        if text.count("\n") > MOST_LINES_OF_A_FILE:
+            long.append(str(file))
+    assert long == []
+
+
+def test_few_lines_excuse_themselves_from_a_rule():
+    lines = [line for file in sources() for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len([line for line in lines if "# noqa" in line or "# type: ignore" in line]) <= MOST_EXCUSES

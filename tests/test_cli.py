@@ -20,11 +20,12 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from builders import make_collection
-from cnnzoo import collection, config
-from cnnzoo.artifacts import Artifacts
+from cnnzoo import config, zoo
 from cnnzoo.cli import app
-from cnnzoo.collection import Collection
-from cnnzoo.search import search
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import counted
+from cnnzoo.search.runs import search
+from cnnzoo.zoo import Collection
 from known_machine import plan_on_known_machine
 from tuned import untracked
 from zoos import PARAMS, make_params, make_project
@@ -36,16 +37,8 @@ OPTIONS = {
     "plan": {"--collections", "--networks", "--epochs", "--root"},
     "ui": {"--port", "--root"},
     "track": {"collection", "--root"},
-    "score": {
-        "files",
-        "--activation",
-        "--collection",
-        "--predictor",
-        "--features",
-        "--neighbours",
-        "--json",
-        "--root",
-    },
+    "score": {"files", "--activation", "--collection", "--predictor", "--features", "--neighbours", "--json", "--root"},
+    "prune": {"--remove", "--root"},
     "register": {"collection", "--root"},
     "import-zoo": {"source", "--name", "--dataset", "--root"},
 }
@@ -110,6 +103,7 @@ def test_no_command_shows_the_help_and_an_unknown_one_is_told():
         assert words in result.output
 
 
+@pytest.mark.slow
 def test_the_module_and_the_installed_command_are_the_same(tmp_path):
     for arguments, code in ((["--help"], 0), (["check"], 2), (["check", str(tmp_path / "nowhere")], 1)):
         told = [
@@ -123,15 +117,24 @@ def test_the_module_and_the_installed_command_are_the_same(tmp_path):
 
 
 def test_ctrl_c_ends_with_130_and_one_message(tmp_path):
-    """The command waits for a params.yaml that is a pipe; once it reads it is interrupted."""
+    """The command waits for a params.yaml that is a pipe; once it reads it is interrupted.
+
+    A signal that comes just before the read begins is heard when the read ends: so the pipe is closed after it.
+    """
     os.mkfifo(tmp_path / "params.yaml")
     command = [*PYTHON_M, "import-zoo", str(tmp_path), "--root", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - background jobs ignore it
+    )
     with (tmp_path / "params.yaml").open("w"):  # opens when the command does
         process.send_signal(signal.SIGINT)
-        printed, message = process.communicate()
+    printed, message = process.communicate()
     assert (process.returncode, printed) == (130, "")
-    assert message == "error: interrupted. Run the same command again: it goes on from what is finished.\n"
+    assert message == "error: interrupted (SIGINT). Run the same command again: it goes on from what is finished.\n"
 
 
 # --- check ---
@@ -139,7 +142,10 @@ def test_ctrl_c_ends_with_130_and_one_message(tmp_path):
 
 def test_check_tells_what_a_sound_collection_holds(tmp_path):
     folder = make_collection(tmp_path, networks=4)
-    assert succeed("check", folder) == f"{folder}: valid; 4 networks, 36 checkpoints of 4970 parameters\n"
+    assert (
+        succeed("check", folder)
+        == f"{folder}: valid, in the exact form; 4 networks, 36 checkpoints of 4,970 parameters\n"
+    )
 
 
 def break_weights(folder: Path) -> None:
@@ -173,12 +179,12 @@ def test_check_of_a_faulty_collection_fails_and_lists_every_problem(tmp_path, fa
     message = fail("check", folder)
     assert "valid" not in message.replace("invalid", "")
     first, *listed = message.splitlines()
-    assert first == f"error: {folder}: {len(listed)} problem(s)"
+    assert first == f"error: {folder}: {counted(len(listed), 'problem')}"
     assert len(listed) >= len(faults)
     names = {break_weights: "weights.npy", break_layout: "layout.csv", break_split: "split.csv"}
     for fault in faults:
         assert any(names.get(fault, "metrics.csv.gz") in line for line in listed)
-    assert listed == [f"  - {problem}" for problem in collection.check(folder)]
+    assert listed == [f"  - {problem}" for problem in zoo.check(folder)]
 
 
 def test_check_of_no_folder_fails(tmp_path):
@@ -297,6 +303,7 @@ def score(tuned: Artifacts, *arguments: object) -> dict[str, Any]:
     return json.loads(succeed("score", *arguments, "--json", "--root", tuned.root))
 
 
+@pytest.mark.slow
 def test_score_answers_of_the_predictor_and_features_asked_for(tuned, networks):
     answers = {}
     for predictor in ("linear", "catboost"):
@@ -322,8 +329,13 @@ def test_score_asks_the_first_collection_unless_another_is_named(tuned, networks
 
 def test_score_takes_the_activation_from_its_option(tuned, networks):
     options = ("--predictor", "linear", "--features", SETS[1], "--root", tuned.root)
-    assert "--activation" in fail("score", networks[0], *options)
+    both = score(tuned, networks[0], *options)["networks"]
+    assert [(network["activation"], network["assumed"]) for network in both] == [("relu", True), ("tanh", True)]
+    table = succeed("score", networks[0], *options)
+    assert "if relu" in table
+    assert "if tanh" in table
     predicted = [score(tuned, networks[0], *options, "--activation", word)["networks"] for word in ("relu", "tanh")]
+    assert [network["predicted"] for network in both] == pytest.approx([one[0]["predicted"] for one in predicted])
     assert predicted[0][0]["predicted"] != predicted[1][0]["predicted"]
     assert "relu, tanh" in fail("score", networks[0], *options, "--activation", "gelu")
 
@@ -380,7 +392,9 @@ def test_import_takes_name_and_data_set_from_the_source_unless_told(project, tmp
     assert {name: entry.dataset for name, entry in params.imported.items()} == {"tiny": "mnist5k", "abroad": "cifar10"}
     assert params.collections == ["mnist5k", "tiny", "abroad"]
     for name in ("tiny", "abroad"):
-        assert succeed("check", project.zoo(name)).endswith("valid; 4 networks, 36 checkpoints of 4970 parameters\n")
+        assert succeed("check", project.zoo(name)).endswith(
+            "valid, in the exact form; 4 networks, 36 checkpoints of 4,970 parameters\n"
+        )
 
 
 def test_import_that_is_refused_fails_and_changes_nothing(project, tmp_path):

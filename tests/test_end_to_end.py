@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cnnzoo.collection import Collection
+from cnnzoo.zoo import Collection
 from copies import copy_environment, copy_project
 
 SMALL = {
@@ -171,7 +171,7 @@ def test_a_wrong_parameter_is_named_and_nothing_is_lost(project):
     assert project.shards() == before
 
 
-def test_a_truncated_shard_is_named_and_only_its_networks_are_trained_anew(project):
+def test_a_truncated_shard_is_named_and_only_its_networks_are_trained_again(project):
     shard = sorted((project.root / "data/checkpoints/mnist5k").glob("*.safetensors"))[0]
     whole = shard.read_bytes()
     shard.unlink()  # the cache may be linked: write a new file, not into the old one

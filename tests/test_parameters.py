@@ -18,12 +18,12 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from builders import make_recipes, make_shards
-from cnnzoo import recipes
 from cnnzoo.config import validate
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.training.cohorts import cohort_of
 from cnnzoo.training.engines.choice import choose
 from cnnzoo.training.engines.native import unavailable_reason
+from cnnzoo.zoo import recipes
 from imports import ROOT
 from parameter_rows import FEW, ROWS, Row, same_weights, shards
 from small_project import ALPHA, BETA, DATASETS, SmallProject, enter_dvc_project, small_params
@@ -39,7 +39,7 @@ def _own_record() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> SmallProject:
-    """The small project with everything but the report; its shards are synthetic, so that accuracy can be foretold."""
+    """The small project with everything but the report; its shards are synthetic, so that accuracy can be predicted."""
     project = SmallProject.make(tmp_path_factory.mktemp("parameters") / "base")
     for collection in (ALPHA, BETA):
         project.run("recipes", collection)
@@ -120,7 +120,9 @@ def pipeline(tmp_path_factory) -> Path:
     project = SmallProject(root)
     project.configure()
     lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
-    (root / "dvc.yaml").write_text("".join(line for line in lines if "- src/" not in line or "entry.py" in line))
+    (root / "dvc.yaml").write_text(
+        "".join(line for line in lines if "- src/" not in line or "- src/cnnzoo/stages" in line)
+    )
     with pytest.MonkeyPatch.context() as patch:
         enter_dvc_project(root, patch)
         repo = Repo.init(str(root), no_scm=True)

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from cnnzoo.config import Params, Section
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.stages.entry import StageContext
 from imports import PACKAGE, ROOT, closure
 from small_project import ALPHA, BETA, DATASETS, STATISTICS, SmallProject, enter_dvc_project
@@ -38,9 +38,13 @@ def source_deps(stage: str) -> list[Path]:
     return [ROOT / dep for dep in definition(stage)["deps"] if dep.startswith("src/")]
 
 
+GUARDS = (PACKAGE / "stages" / "entry.py", PACKAGE / "tracking")
+"""They refuse a run, or record it; what a stage writes does not depend on them, so it is not run again for them."""
+
+
 def imported(stage: str) -> set[Path]:
-    """What a stage runs of this package, without package files that hold a docstring alone."""
-    files = closure(PACKAGE / "stages" / f"{stage}.py")
+    """What a stage runs of this package, without guards and package files that hold a docstring alone."""
+    files = closure(PACKAGE / "stages" / f"{stage}.py", GUARDS)
     return {file for file in files if file.name != "__init__.py" or "import" in file.read_text(encoding="utf-8")}
 
 

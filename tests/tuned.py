@@ -7,8 +7,8 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 from cnnzoo import config
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.search import search
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.search.runs import search
 from zoos import PARAMS, make_params, make_project
 
 NAME = "tiny"

@@ -12,10 +12,10 @@ import pandas as pd
 
 from builders import make_recipes
 from cnnzoo import config
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.collection import Collection, format, write_split
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.features import write_features
-from cnnzoo.layout import layout_of
+from cnnzoo.network.layout import layout_of
+from cnnzoo.zoo import Collection, format, write_split
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 STATISTICS = "wstats-layers:0,3-qts:0,50,100"

@@ -3,6 +3,7 @@
 Everything heavy is imported inside the commands, so that `cnnzoo --help` answers at once.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.stages.entry import explain_faults
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import counted
+from cnnzoo.stages.entry import explain_faults, read_params
 
 if TYPE_CHECKING:
-    from cnnzoo.planning import Cost
+    from cnnzoo.training.planning import Cost
 
 app = typer.Typer(
     help="Make, keep and learn from large populations of small trained networks.",
@@ -27,7 +29,7 @@ Root = Annotated[Path, typer.Option(help="Root of the project.", file_okay=False
 
 
 def main() -> None:
-    """Run the command line; faults that a person can mend end with one message and exit code 1."""
+    """Run the command line; faults that a user can correct end with one message and exit code 1."""
     app()
 
 
@@ -36,15 +38,24 @@ def check(path: Annotated[Path, typer.Argument(help="Folder of a collection, e.g
     """Verify a folder in the published format; say what is wrong where."""
 
     def work() -> None:
-        from cnnzoo import collection  # noqa: PLC0415 - imports pandas
-        from cnnzoo.errors import CnnzooError  # noqa: PLC0415
+        from cnnzoo import zoo
+        from cnnzoo.core.errors import CnnzooError
 
-        problems = collection.check(path)
+        is_exact = zoo.claims_our_form(path) or not path.is_dir()
+        problems, changes = (zoo.check(path), []) if is_exact else zoo.check_readable(path)
         if problems:
-            raise CnnzooError(f"{path}: {len(problems)} problem(s)\n" + "\n".join(f"  - {p}" for p in problems))
-        opened = collection.Collection.open(path)
+            listed = "\n".join(f"  - {problem}" for problem in problems)
+            raise CnnzooError(f"{path}: {counted(len(problems), 'problem')}\n{listed}")
+        if changes:
+            typer.echo(f"{path}: readable, but not in the exact form, which `cnnzoo import-zoo` makes:")
+            typer.echo("\n".join(f"  - {change}" for change in changes))
+            return
+        opened = zoo.Collection.open(path)
+        grade = "valid, in the exact form" if is_exact else "readable"
         rows, parameters = opened.weights.shape
-        typer.echo(f"{path}: valid; {len(opened.final())} networks, {rows} checkpoints of {parameters} parameters")
+        networks = len(opened.final())
+        held = f"{counted(networks, 'network')}, {counted(rows, 'checkpoint')} of {counted(parameters, 'parameter')}"
+        typer.echo(f"{path}: {grade}; {held}")
 
     _run(work)
 
@@ -56,12 +67,12 @@ def plan(
     epochs: Annotated[int | None, typer.Option(help="What if they trained for so many epochs?", min=1)] = None,
     root: Root = Path(),
 ) -> None:
-    """Measure this machine for some seconds and tell what training would cost: hours, disk, memory."""
+    """Measure this machine for some seconds and print what training would cost: hours, disk, memory."""
 
     def work() -> None:
-        from cnnzoo import config, planning  # noqa: PLC0415 - torch takes seconds to import
+        from cnnzoo.training import planning
 
-        params = config.load(Artifacts(root).params)
+        params = read_params(Artifacts(root))
         names = [name.strip() for name in collections.split(",")] if collections else list(params.populations)
         _print_costs(planning.plan(planning.what_if(params, names, networks, epochs), names))
 
@@ -81,8 +92,8 @@ COST_LINES: dict[str, Callable[["Cost"], str]] = {
 
 
 def _print_costs(costs: "Sequence[Cost]") -> None:
-    from rich.console import Console  # noqa: PLC0415 - the other commands print plain text
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table(title="Training from scratch on this machine")
     table.add_column("")
@@ -95,13 +106,12 @@ def _print_costs(costs: "Sequence[Cost]") -> None:
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
-    root: Root = Path(),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000, root: Root = Path()
 ) -> None:
     """Open MLflow on the tracked networks and predictor searches (on 127.0.0.1 only)."""
 
     def work() -> None:
-        from cnnzoo.tracking.ui import serve_ui  # noqa: PLC0415 - mlflow takes seconds to import
+        from cnnzoo.tracking.ui import serve_ui
 
         serve_ui(Artifacts(root), port)
 
@@ -113,26 +123,53 @@ def track(collection: Annotated[str, typer.Argument(help="A collection of params
     """Rebuild the MLflow record of a collection from its shards, e.g. after `dvc pull`."""
 
     def work() -> None:
-        from cnnzoo import config, recipes, tracking  # noqa: PLC0415 - mlflow takes seconds to import
-        from cnnzoo.collection import first_rows  # noqa: PLC0415
-        from cnnzoo.errors import CnnzooError  # noqa: PLC0415
-        from cnnzoo.training.shards import read_shards  # noqa: PLC0415
+        from cnnzoo import tracking
+        from cnnzoo.core.errors import CnnzooError
+        from cnnzoo.tracking.reach import reach
+        from cnnzoo.zoo import first_rows, recipes
+        from cnnzoo.zoo.shards import read_shards
 
         artifacts = Artifacts(root)
-        config.load(artifacts.params).population(collection)
+        read_params(artifacts).population(collection)
         wanted, shards = recipes.read(artifacts.recipes(collection)), read_shards(artifacts.checkpoints(collection))
         tracking.check_writable(artifacts)
+        reach(artifacts)
         if not tracking.sync_zoo(artifacts, collection, shards, wanted, first_rows(shards, wanted)):
-            raise CnnzooError("the MLflow store cannot be reached, see above; run the same command when it is back")
-        typer.echo(f"{len(wanted)} networks of {collection} are on record; `cnnzoo ui` shows them")
+            raise CnnzooError("the record is not complete, see above; run the same command again")
+        typer.echo(f"{collection}: {counted(len(wanted), 'network')} on record; `cnnzoo ui` shows them")
 
     _run(work)
 
 
 @app.command()
-def score(  # noqa: PLR0913, PLR0917 - one option each
-    files: Annotated[list[Path], typer.Argument(help=".safetensors, .npz, .npy, .pt, .pth, .h5 or .keras.")],
-    activation: Annotated[str | None, typer.Option(help="relu or tanh, where the file does not tell.")] = None,
+def prune(
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them; without it they are listed.")] = False,
+    root: Root = Path(),
+) -> None:
+    """List, or remove, what belongs to no data set or collection of params.yaml any more: files, dvc.lock, MLflow."""
+
+    def work() -> None:
+        from cnnzoo.stages.orphans import find_orphans, remove_files
+        from cnnzoo.tracking.experiments import delete_experiments, experiment_names
+
+        artifacts = Artifacts(root)
+        found = find_orphans(artifacts, read_params(artifacts), experiment_names(artifacts))
+        typer.echo("\n".join(found.lines()) or "nothing to remove")
+        if remove:
+            remove_files(artifacts, found)
+            delete_experiments(artifacts, found.experiments)
+        elif found.lines():
+            typer.echo(
+                "`cnnzoo prune --remove` removes these; MLflow keeps experiments as deleted, DVC's cache its files"
+            )
+
+    _run(work)
+
+
+@app.command()
+def score(
+    files: Annotated[list[Path], typer.Argument(help="Of NumPy, safetensors, torch or Keras; known by content.")],
+    activation: Annotated[str | None, typer.Option(help="relu or tanh, for files that do not say.")] = None,
     collection: Annotated[str, typer.Option(help="The zoo to learn from; default: the first of params.yaml.")] = "",
     predictor: Annotated[
         str | None, typer.Option(help="Its name or folder; default: the best on weights alone.")
@@ -145,13 +182,16 @@ def score(  # noqa: PLR0913, PLR0917 - one option each
     """Predict the test accuracy of networks from their weights, with an interval and the most similar of the zoo."""
 
     def work() -> None:
-        from cnnzoo import config, scoring  # noqa: PLC0415 - imports pandas and the predictor's library
+        from cnnzoo import scoring
+        from cnnzoo.core.errors import CnnzooError
 
-        params = config.load(Artifacts(root).params)
+        params = read_params(Artifacts(root))
         name = collection or params.collections[0]
         question = scoring.Question(name, predictor, features, activation, neighbours)
         answer = scoring.answer(Artifacts(root), params, files, question)
         typer.echo(answer.json()) if as_json else answer.print()
+        if answer.failed:
+            raise CnnzooError("not scored:\n" + "\n".join(f"  - {fault}" for fault in answer.failed))
 
     _run(work)
 
@@ -163,19 +203,20 @@ def register(
     """Register a collection's best predictor in MLflow, for `mlflow models serve`: weights in, accuracy out."""
 
     def work() -> None:
-        from cnnzoo import config, scoring  # noqa: PLC0415 - mlflow takes seconds to import
-        from cnnzoo.collection import Collection  # noqa: PLC0415
-        from cnnzoo.tracking.location import tracking_uri  # noqa: PLC0415
-        from cnnzoo.tracking.registry import register_scorer  # noqa: PLC0415
+        from cnnzoo import scoring
+        from cnnzoo.tracking.location import tracking_uri
+        from cnnzoo.tracking.registry import register_scorer
+        from cnnzoo.zoo import Collection
 
         artifacts = Artifacts(root)
-        params = config.load(artifacts.params)
+        params = read_params(artifacts)
         name = collection or params.collections[0]
         best, scorer = scoring.choose_scorer(artifacts, params, name)
         example = scoring.network_of(Collection.open(artifacts.zoo(name)))
         uri = register_scorer(artifacts, name, scorer, example, asdict(best))
         typer.echo(f"{best.predictor} on {best.features} is now {uri}. Serve it on this machine with")
-        typer.echo(f"  MLFLOW_TRACKING_URI={tracking_uri(artifacts)} mlflow models serve --env-manager local -m {uri}")
+        store = shlex.quote(tracking_uri(artifacts))
+        typer.echo(f"  MLFLOW_TRACKING_URI={store} mlflow models serve --env-manager local -m {uri}")
 
     _run(work)
 
@@ -184,19 +225,22 @@ def register(
 def import_zoo(
     source: Annotated[Path, typer.Argument(help="An archive such as mnist.tar.xz, or a folder in that format.")],
     name: Annotated[str | None, typer.Option(help="Of the collection; default: the archive's.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="What its networks were trained on, if nothing tells.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="What its networks were trained on, if the zoo does not say.")
+    ] = None,
     root: Root = Path(),
 ) -> None:
     """Make a published collection one of the project: checked, copied to data/zoo, entered in params.yaml."""
 
     def work() -> None:
-        from cnnzoo import importing  # noqa: PLC0415 - imports pandas
+        from cnnzoo import importing
 
         done = importing.import_zoo(Artifacts(root), source, name, dataset)
-        typer.echo(f"{done.folder}: {done.networks:,} networks on {done.dataset}, {done.checkpoints:,} checkpoints.")
+        held = f"{counted(done.networks, 'network')} on {done.dataset}, {counted(done.checkpoints, 'checkpoint')}"
+        typer.echo(f"{done.folder}: {held}.")
         typer.echo(f"params.yaml now has {done.name} in `imported` and `collections`. Next:")
         typer.echo("  dvc repro                     learn from it, compare and report")
-        typer.echo(f"  dvc add {done.folder}   version it")
+        typer.echo(f"  dvc add {shlex.quote(str(done.folder))}   version it")
 
     _run(work)
 

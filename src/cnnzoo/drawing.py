@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 DOTS_PER_INCH = 144
 INK, GREY, PALE, ACCENT, TREND = "#1f2933", "#6b7784", "#d5dbe1", "#1f6fb2", "#b5361c"
 CATEGORY_COLOURS = ("#2a8f6d", "#c2477f", "#5560b8", "#b8902a", "#5b7f95", "#8c5a3c")
-"""For collections, activations, optimizers ...: none of the colours that tell what a predictor knows."""
+"""For collections, activations, optimizers ...: none of the colours that stand for what a predictor knows."""
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": PALE,
@@ -119,7 +119,7 @@ def category_colour(place: int) -> str:
 
 
 def name_columns(axis: Axes, names: Sequence[str], straight: int) -> None:
-    """Write names below the places 0, 1, ... of the x axis; more than `straight` of them are written aslant."""
+    """Write names below the places 0, 1, ... of the x axis; more than `straight` of them are rotated."""
     style: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(names) > straight else {}
     axis.set_xticks(range(len(names)), names, fontsize=8, **style)
     axis.tick_params(axis="x", labelcolor=INK)

@@ -1,6 +1,6 @@
 """Golden values of probe images and features: what saved predictors were trained on and must go on reading.
 
-`python tests/features/golden.py` writes probe_images.txt and features.txt anew. A change of either file means that
+`python tests/features/golden.py` writes probe_images.txt and features.txt again. A change of either file means that
 predictors saved before would read other numbers: then their format needs a new version.
 """
 
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from cnnzoo import features
-from cnnzoo.feature_parts import FAMILIES, VARIANTS
+from cnnzoo.features.parts import FAMILIES, VARIANTS
 from cnnzoo.features.probe_images import PATTERNS, probe_images
-from cnnzoo.layout import Architecture, Layout, layout_of
+from cnnzoo.network.layout import Architecture, Layout, layout_of
 
 IMAGES = Path(__file__).with_name("probe_images.txt")
 FEATURES = Path(__file__).with_name("features.txt")

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cnnzoo.layout import Layout
+from cnnzoo.network.layout import Layout
 
 
 def permute_hidden_units(weights: np.ndarray, layout: Layout, rng: np.random.Generator) -> np.ndarray:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from scipy.special import log_softmax, softmax
 
-from cnnzoo.layout import Layout
-from cnnzoo.network import ACTIVATIONS, SmallCNN
+from cnnzoo.network.layout import Layout
+from cnnzoo.network.module import ACTIVATIONS, SmallCNN
 
 FAMILIES = ("grating", "blobs", "texture", "strokes", "edge", "shapes")
 VARIANTS = ("plain", "inverted", "shifted", "noisy")

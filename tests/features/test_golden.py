@@ -1,4 +1,4 @@
-"""Probe images and features against golden files (`golden.py` tells how to write them anew, and what that means)."""
+"""Probe images and features against golden files (`golden.py` tells how to write them again, and what that means)."""
 
 import golden
 import numpy as np

@@ -5,7 +5,7 @@ import pytest
 from permutations import networks, permute_hidden_units
 
 from cnnzoo import features
-from cnnzoo.layout import Architecture, Layout, layout_of
+from cnnzoo.network.layout import Architecture, Layout, layout_of
 
 LAYOUT = layout_of(Architecture())
 LAYOUTS = {

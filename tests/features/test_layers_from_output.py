@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cnnzoo import features
-from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_names import columns_of
-from cnnzoo.layout import Architecture, layout_of
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.features.names import columns_of
+from cnnzoo.network.layout import Architecture, layout_of
 
 LAYOUT = layout_of(Architecture())
 COMPARABLE = "wstats-layers:0,-3,-2,-1-qts:0,25,50,75,100"

@@ -53,7 +53,3 @@ def test_percentiles_are_those_of_numpy_by_every_way(way, count, monkeypatch):
     expected = np.percentile(values.astype(np.float64), wanted, axis=1)
     assert np.isnan(found[:, 3]).all()
     np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-9)
-
-
-def test_the_faster_way_is_one_of_both():
-    assert order_statistics.fastest() in WAYS[1:]

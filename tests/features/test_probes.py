@@ -10,13 +10,13 @@ from permutations import networks, permute_classes, permute_hidden_units
 from plain_probes import plain_descriptions, run
 
 from cnnzoo import features, predictors
-from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_parts import FAMILIES, VARIANTS
-from cnnzoo.features.forward import Forward
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.features.parts import FAMILIES, VARIANTS
 from cnnzoo.features.probe_images import PATTERNS, probe_images, side_for
 from cnnzoo.features.probes import describe_hidden, describe_logits
-from cnnzoo.layout import Architecture, Layout, layout_of
-from cnnzoo.network import SmallCNN
+from cnnzoo.network.forward import Forward
+from cnnzoo.network.layout import Architecture, Layout, layout_of
+from cnnzoo.network.module import SmallCNN
 
 LAYOUT = layout_of(Architecture())
 IMAGES = len(FAMILIES) * PATTERNS * len(VARIANTS)
@@ -182,6 +182,7 @@ def test_diverged_and_huge_networks_have_finite_descriptions_that_predictors_tak
     assert np.isfinite(predictor.predict(found)).all()
 
 
+@pytest.mark.slow
 def test_networks_are_described_the_same_alone_or_among_others():
     """Blocks of 256 networks on threads, groups of 16; relu and tanh alternate with no period of either."""
     layout = layout_of(Architecture(num_units=2, num_layers=2))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from image_server import IMPATIENT, Resource, Server, gz, published
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images.download import Depot, mirror_place, part_path
 
 CONTENT = np.random.default_rng(1).integers(0, 4, 400_000, dtype=np.uint8).tobytes()  # compresses to about a quarter
@@ -81,6 +81,7 @@ def test_a_gzip_wrapper_around_an_archive_is_not_taken_off(tmp_path: Path) -> No
         depot(tmp_path, str(tmp_path / "mirror")).fetch(ARCHIVE)
 
 
+@pytest.mark.slow
 def test_each_place_is_tried_in_order_until_one_has_the_published_content(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,12 +155,12 @@ def test_a_damaged_download_that_cannot_be_replaced_is_not_used_nor_lost(tmp_pat
     assert kept.read_bytes() == content
 
 
-def test_a_beginning_that_does_not_fit_the_rest_is_fetched_anew(server: Server, tmp_path: Path) -> None:
+def test_a_beginning_that_does_not_fit_the_rest_is_fetched_again(server: Server, tmp_path: Path) -> None:
     url = f"{server.url}/toy/images.gz"
     server.resources["/toy/images.gz"] = Resource(gz(CONTENT))
     part = part_path(tmp_path / "downloads" / "toy", url, WRAPPED)
     part.parent.mkdir(parents=True)
-    part.write_bytes(gz(CONTENT, level=1)[:5000])  # the mirror has compressed the file anew since
+    part.write_bytes(gz(CONTENT, level=1)[:5000])  # the mirror has compressed the file again since
     assert depot(tmp_path, server.url).fetch(WRAPPED).read_bytes() == CONTENT
     assert server.requests == [("/toy/images.gz", "bytes=5000-"), ("/toy/images.gz", None)]
 
@@ -194,6 +195,7 @@ def file_size_limit(limit_bytes: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit_bytes", [70_000, 200_000], ids=["while fetching", "while unwrapping"])
 def test_a_full_disk_gives_one_message_and_loses_nothing(server: Server, tmp_path: Path, limit_bytes: int) -> None:
     server.resources["/toy/images.gz"] = Resource(gz(CONTENT))

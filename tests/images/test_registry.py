@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,10 +11,11 @@ from image_server import Resource, Server, gz, published
 from test_parsers import IMAGES, LABELS, TEST_IMAGES, TEST_LABELS, idx_contents
 
 from cnnzoo import config
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images import prepare, registry
 
-MIRROR = Path(__file__).parents[3] / "shared" / "datasets"
+MIRROR = Path(os.environ.get("CNNZOO_MIRROR", "no mirror"))
+"""A folder with the published files as `<dataset>/<file>`, for who has them."""
 
 
 def test_params_may_name_exactly_the_data_sets_of_the_registry() -> None:
@@ -84,7 +86,8 @@ def test_a_data_set_is_fetched_from_a_mirror_and_parsed(
     assert len(server.requests) == 4
 
 
-@pytest.mark.skipif(not MIRROR.is_dir(), reason="no local mirror at ../shared/datasets")
+@pytest.mark.slow
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="CNNZOO_MIRROR names no folder with the published files")
 @pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist"])
 def test_the_published_files_of_a_local_mirror_are_read_in_place(tmp_path: Path, dataset: str) -> None:
     images = prepare(dataset, [str(MIRROR)], tmp_path / "downloads")

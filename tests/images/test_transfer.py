@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from image_server import IMPATIENT, Resource, Server
 
-from cnnzoo.images import progress
+from cnnzoo.core import progress
 from cnnzoo.images.transfer import Transfer, TransferError
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -23,7 +23,7 @@ def test_continues_a_partial_file_with_a_range_request(server: Server, tmp_path:
     assert server.requests == [("/f", "bytes=1000-")]
 
 
-def test_starts_anew_where_the_server_ignores_the_range(server: Server, tmp_path: Path) -> None:
+def test_starts_again_where_the_server_ignores_the_range(server: Server, tmp_path: Path) -> None:
     server.resources["/f"] = Resource(BODY, ranges=False)
     (tmp_path / "part").write_bytes(b"x" * 1000)
     assert run(server, tmp_path / "part") == BODY
@@ -63,7 +63,7 @@ def test_a_part_that_is_already_whole_needs_no_byte(server: Server, tmp_path: Pa
     assert len(server.requests) == 1
 
 
-def test_a_part_longer_than_the_file_is_fetched_anew(server: Server, tmp_path: Path) -> None:
+def test_a_part_longer_than_the_file_is_fetched_again(server: Server, tmp_path: Path) -> None:
     server.resources["/f"] = Resource(BODY)
     (tmp_path / "part").write_bytes(BODY + b"more")
     assert run(server, tmp_path / "part") == BODY
@@ -108,7 +108,7 @@ def test_a_busy_server_is_asked_again_but_not_for_ever(server: Server, tmp_path:
 @pytest.mark.parametrize("tells_length", [True, False])
 def test_a_larger_file_than_expected_is_refused(server: Server, tmp_path: Path, tells_length: bool) -> None:
     server.resources["/f"] = Resource(BODY, tells_length=tells_length)
-    with pytest.raises(TransferError, match="another file"):
+    with pytest.raises(TransferError, match="not the same file"):
         run(server, tmp_path / "part", most_bytes=200_000)
     assert (tmp_path / "part").exists() == (not tells_length)  # nothing is read where the length says enough
 

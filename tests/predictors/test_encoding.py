@@ -1,4 +1,4 @@
-"""Numbers and words as predictors read them, against SciPy, scikit-learn and tables written by hand."""
+"""Numbers and categories as predictors read them, against SciPy, scikit-learn and tables written by hand."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ SMALL = {
     "linear": {},
     "catboost": {"iterations": 20, "learning_rate": 0.3},
     "dnn": {"hidden_layers": 1, "hidden_units": 16, "learning_rate": 3e-2, "max_epochs": 12},
-    "nfn": {"hidden_units": 16, "members": 1, "learning_rate": 3e-2, "epochs": 12},
+    "learned_probes": {"hidden_units": 16, "members": 1, "learning_rate": 3e-2, "epochs": 12},
     "stack": {"folds": 2, "iterations": 10, "hidden_units": 8, "max_epochs": 2},
 }
 OPTIMIZERS = ["sgd", "adam", "rmsprop", "lion"]
@@ -52,7 +52,7 @@ def test_normal_scaling_of_other_rows_lies_between_those_of_their_neighbours_in_
 
 
 @pytest.mark.parametrize("scaling", ["standard", "normal"])
-def test_words_are_one_hot_after_the_numbers_in_the_order_of_columns_and_codes(scaling):
+def test_categories_are_one_hot_after_the_numbers_in_the_order_of_columns_and_codes(scaling):
     values = np.array([[2, 0.5, 1], [0, 1.5, 0], [-1, 2.5, 1], [1, 3.5, 0]])
     table = Table(values, {0: ("a", "b", "c"), 2: ("x", "y")})
     encoder = Encoder.fit(table, scaling)
@@ -62,8 +62,8 @@ def test_words_are_one_hot_after_the_numbers_in_the_order_of_columns_and_codes(s
     np.testing.assert_array_equal(encoder.transform(table)[:, [0]], alone)
 
 
-def draw_words(rows: int = 120) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return a number and two words that tell the accuracy; `lion` does not occur."""
+def draw_categories(rows: int = 120) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return a number and two categories that tell the accuracy; `lion` does not occur."""
     rng = np.random.default_rng(1)
     optimizer, activation = rng.choice(OPTIMIZERS[:3], rows), rng.choice(["relu", "tanh"], rows)
     table = pd.DataFrame(
@@ -77,13 +77,14 @@ def draw_words(rows: int = 120) -> tuple[pd.DataFrame, np.ndarray]:
     return table, effect + 0.1 * (activation == "relu") - 0.1 * table["dropout"].to_numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", predictors.REGISTRY)
-def test_words_are_known_by_what_they_say_not_by_their_codes(name):
-    table, target = draw_words()
+def test_categories_are_known_by_what_they_say_not_by_their_codes(name):
+    table, target = draw_categories()
     model = predictors.REGISTRY[name](**SMALL[name]).fit(table, target)
     expected = model.predict(table)
-    by_word = [expected[(table["optimizer"] == word).to_numpy()].mean() for word in OPTIMIZERS[:3]]
-    assert by_word[0] < by_word[2] < by_word[1], "the words matter"
+    by_category = [expected[(table["optimizer"] == category).to_numpy()].mean() for category in OPTIMIZERS[:3]]
+    assert by_category[0] < by_category[2] < by_category[1], "the categories matter"
     recoded = table.assign(
         optimizer=pd.Categorical(table["optimizer"].astype(str), categories=["adam", "lion", "sgd", "rmsprop"]),
         act=pd.Categorical(table["act"].astype(str), categories=["tanh", "relu"]),
@@ -96,18 +97,19 @@ def test_words_are_known_by_what_they_say_not_by_their_codes(name):
     np.testing.assert_allclose(model.predict(fewer_categories), expected[few.index], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", predictors.REGISTRY)
-def test_a_known_word_that_did_not_occur_and_a_missing_one_are_predicted(name):
-    table, target = draw_words()
+def test_a_known_category_that_did_not_occur_and_a_missing_one_are_predicted(name):
+    table, target = draw_categories()
     model = predictors.REGISTRY[name](**SMALL[name]).fit(table, target)
     rows = table.head(3).assign(optimizer=pd.Categorical(["lion", None, "sgd"], categories=OPTIMIZERS))
     predicted = model.predict(rows)
     assert ((predicted > 0) & (predicted < 1)).all()
 
 
-def test_a_category_brings_all_its_words_and_a_column_of_text_those_that_occur():
-    table, target = draw_words()
+def test_a_category_brings_all_its_categories_and_a_column_of_text_those_that_occur():
+    table, target = draw_categories()
     plain = table.astype({"optimizer": object, "act": object})
-    known = [predictors.LogitLinear().fit(each, target).words_ for each in (table, plain)]
+    known = [predictors.LogitLinear().fit(each, target).categories_ for each in (table, plain)]
     assert known[0] == {0: tuple(OPTIMIZERS), 2: ("relu", "tanh")}
     assert known[1] == {0: ("adam", "rmsprop", "sgd"), 2: ("relu", "tanh")}

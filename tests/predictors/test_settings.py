@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from cnnzoo import predictors
 from cnnzoo.features import Weights
-from cnnzoo.layout import Architecture, layout_of
+from cnnzoo.network.layout import Architecture, layout_of
 
 BASE: dict[str, dict[str, Any]] = {
     "linear": {"l2": 1e-2, "loss": "cross_entropy", "scaling": "normal", "max_iter": 300, "tol": 1e-8},
@@ -42,7 +42,7 @@ BASE: dict[str, dict[str, Any]] = {
         "validation_fraction": 0.2,
         "random_state": 1,
     },
-    "nfn": {
+    "learned_probes": {
         "probes": 3,
         "probe_learning_rate": 1e-3,
         "hidden_layers": 1,
@@ -97,7 +97,7 @@ CHANGED: dict[str, dict[str, Any]] = {
         "validation_fraction": 0.4,
         "random_state": 2,
     },
-    "nfn": {
+    "learned_probes": {
         "probes": 5,
         "probe_learning_rate": 1e-1,
         "hidden_layers": 3,
@@ -148,9 +148,9 @@ def draw_table(rows: int, seed: int, networks: bool = True) -> tuple[pd.DataFram
 def predicted(name: str, setting: str | None = None) -> np.ndarray:
     """Return what a predictor with the base settings, or with one of them changed, predicts for other rows."""
     changes = {} if setting is None else {setting: CHANGED[name][setting]}
-    learned, target = draw_table(80, 0, networks=name == "nfn")
+    learned, target = draw_table(80, 0, networks=name == "learned_probes")
     model = predictors.REGISTRY[name](**(BASE[name] | changes)).fit(learned, target)
-    return model.predict(draw_table(25, 1, networks=name == "nfn")[0])
+    return model.predict(draw_table(25, 1, networks=name == "learned_probes")[0])
 
 
 def test_the_table_holds_every_setting_and_no_default():
@@ -163,6 +163,7 @@ def test_the_table_holds_every_setting_and_no_default():
             assert setting not in CHANGED[name] or CHANGED[name][setting] != value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "setting"), [(name, setting) for name in CHANGED for setting in CHANGED[name]])
 def test_a_setting_changes_the_predictions(name, setting):
     """By more than 1e-6, for the DNN of a stack hardly learns in so few steps; without effect no bit would change."""
@@ -199,7 +200,7 @@ def test_the_random_state_draws_the_order_of_minibatches():
 
 def test_the_random_state_draws_the_initial_weights_of_a_network():
     assert differ(predictors.DNN, hidden_units=8, dropout=0.0, validation_fraction=0.0, minibatch=60, max_epochs=2)
-    assert differ(predictors.NFN, hidden_units=8, dropout=0.0, minibatch=60, epochs=3)
+    assert differ(predictors.LearnedProbes, hidden_units=8, dropout=0.0, minibatch=60, epochs=3)
 
 
 def test_the_random_state_draws_what_is_set_aside():
@@ -216,7 +217,7 @@ def test_the_random_state_draws_the_probes(tmp_path):
     table, target = draw_table(20, 0)
     probes = []
     for state in (3, 4):
-        model = predictors.NFN(probes=2, members=1, epochs=1, probe_learning_rate=0.0, random_state=state)
+        model = predictors.LearnedProbes(probes=2, members=1, epochs=1, probe_learning_rate=0.0, random_state=state)
         predictors.save(model.fit(table, target), tmp_path / str(state))
         probes.append(load_file(tmp_path / str(state) / "arrays.safetensors")["module.probing.probes"])
     assert np.abs(probes[0] - probes[1]).mean() > 0.1
@@ -251,7 +252,7 @@ SEARCH_SPACES = {
         "minibatch: 32 64 128 256 512",
         "scaling: standard normal",
     ],
-    "nfn": [
+    "learned_probes": [
         "probe_learning_rate: 0.0 0.003",
         "hidden_units: int 64 256 log",
         "dropout: float 0.0 0.4",

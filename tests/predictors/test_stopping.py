@@ -20,7 +20,7 @@ STOPPING: dict[str, dict[str, Any]] = {
 LIMIT = {"catboost": "iterations", "dnn": "max_epochs"}
 NOTHING_SET_ASIDE: dict[str, dict[str, Any]] = {
     "linear": {},
-    "nfn": {"hidden_units": 8, "members": 1, "epochs": 4, "dropout": 0.0},
+    "learned_probes": {"hidden_units": 8, "members": 1, "epochs": 4, "dropout": 0.0},
     "stack": {"folds": 2, "iterations": 5, "hidden_units": 8, "max_epochs": 2},
 }
 
@@ -53,6 +53,7 @@ def test_every_predictor_is_tested_here():
     assert settings.keys() == STOPPING.keys() | NOTHING_SET_ASIDE.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaling", ["standard", "normal"])
 @pytest.mark.parametrize("name", STOPPING)
 def test_rows_set_aside_change_nothing_but_when_training_stops(name, scaling):
@@ -98,6 +99,7 @@ def test_noise_is_not_learned_by_heart(name, settings):
     assert error_by_heart < 0.7 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -121,6 +123,7 @@ def test_more_patience_finds_a_later_best(name, settings):
     assert totals[0] < totals[1] < totals[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTHING_SET_ASIDE)
 def test_predictors_that_set_nothing_aside_learn_from_every_row(name):
     features, target = draw(24)

@@ -19,12 +19,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from builders import make_recipe, make_shards
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.collection import Collection, assemble
 from cnnzoo.config import Params
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.features import write_features
-from cnnzoo.recipes import Recipe
 from cnnzoo.report import write_report
+from cnnzoo.zoo import Collection, assemble
+from cnnzoo.zoo.recipes import Recipe
 from zoos import make_params
 
 Search = tuple[str, str]
@@ -209,7 +209,9 @@ def _importances(features: str, place: int) -> dict[str, Sequence[Any]]:
         names += [
             f"conv2d{layer}/{part}:q{q}" for layer in ("", "_1") for part in ("bias", "kernel") for q in (0, 25, 50, 75)
         ]
-    return {"feature": names, "importance": [float((7 * index + place) % 19) for index in range(len(names))]}
+    values = [float((7 * index + place) % 19) for index in range(len(names))]
+    table = sorted(zip(values, names, strict=True), key=lambda pair: (-pair[0], pair[1]))
+    return {"feature": [name for _, name in table], "importance": [value / sum(values) for value, _ in table]}
 
 
 def _write_forecasts(artifacts: Artifacts, name: str, number: int) -> None:

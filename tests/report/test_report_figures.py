@@ -30,6 +30,8 @@ from report_study import (
 )
 from sklearn.decomposition import PCA
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("north", "south")
 SCORES = {"r2": "R²", "kendall_tau": "Kendall's τ"}
 OF_WEIGHTS = [features for features in FEATURES if kind_of(features) == "weights"]

@@ -108,7 +108,7 @@ def test_predicted_is_the_held_out_half_as_the_best_on_weights_alone_sees_it(
     pd.testing.assert_frame_equal(found[columns], source[columns])
 
 
-def test_importances_are_shares_of_the_total_of_each_search_that_tells_them(study: Study) -> None:
+def test_importances_are_those_of_each_search_that_has_them(study: Study) -> None:
     found = study.written("importances")
     groups = found.groupby(["collection", "predictor", "features"], sort=False)
     expected = {
@@ -119,8 +119,6 @@ def test_importances_are_shares_of_the_total_of_each_search_that_tells_them(stud
     assert set(groups.groups) == expected
     for (name, predictor, features), own in groups:
         source = pd.read_csv(study.artifacts.predictor(name, predictor, features) / "importance.csv")
-        source["importance"] /= source["importance"].sum()
-        source = source.sort_values(["importance", "feature"], ascending=[False, True])
         assert own["feature"].tolist() == source["feature"].tolist()
         assert own["importance"].tolist() == pytest.approx(source["importance"].tolist())
 
@@ -154,6 +152,23 @@ def test_the_summary_is_the_best_on_weights_alone_the_baseline_and_the_recipe(
         "best_features": best[1],
     }
     assert facts == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "best"), [("north", BEST_NORTH), ("south", RECIPE)])
+def test_the_metrics_of_dvc_are_few_and_those_of_the_best_on_weights_alone(
+    name: str, best: tuple[str, str], study: Study
+) -> None:
+    facts = json.loads((study.artifacts.report / "metrics.json").read_text())
+    assert list(facts) == list(NAMES)
+    scores = study.scores(name).set_index(["predictor", "features"])
+    expected = {
+        "r2": round(scores.loc[best, "r2"], 4),
+        "tau": round(scores.loc[best, "kendall_tau"], 4),
+        "gain": round(scores.loc[best, "r2"] - scores.loc[RECIPE, "r2"], 4),
+        "best": best[0],
+        "networks": len(study.final(name)),
+    }
+    assert facts[name] == expected
 
 
 def test_collections_that_are_not_in_the_parameters_are_left_out(study: Study, figures: dict[str, Figure]) -> None:

@@ -26,13 +26,14 @@ import torch
 from typer.testing import CliRunner
 
 from cnnzoo import predictors
-from cnnzoo.artifacts import Artifacts
 from cnnzoo.cli import app
-from cnnzoo.collection import Collection
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.features import read_features, write_features
-from cnnzoo.layout import Architecture, layout_of
+from cnnzoo.network.layout import Architecture, layout_of
 from cnnzoo.scoring import Question, Scorer, answer, network_of
+from cnnzoo.scoring.neighbours import Neighbours
+from cnnzoo.zoo import Collection
 from tuned import tuned_params, write_params
 from zoos import STATISTICS, make_zoo
 
@@ -328,6 +329,20 @@ def test_neighbours_are_those_of_brute_force(project, params, zoo, features, cou
         np.testing.assert_allclose([n.distance for n in network.nearest], [entry[3] for entry in near], rtol=1e-4)
 
 
+def test_features_that_vary_by_rounding_only_have_no_say(zoo):
+    """A column that is constant but for its last bits would otherwise weigh as much as one that varies."""
+    rows = zoo.final()
+    rng = np.random.default_rng(5)
+    varying = rng.uniform(0, 1, (len(rows), 2))
+    rounding = 3 + 1e-7 * rng.standard_normal((len(rows), 1))
+    names = ["a", "b", "rounding"]
+    space = Neighbours(zoo, "probes", pd.DataFrame(np.hstack([varying, rounding]), columns=names, index=rows))
+    columns, scale, scaled = space._numbers
+    assert columns == ["a", "b"]
+    np.testing.assert_allclose(scale, varying.std(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(scaled, varying / varying.std(axis=0), rtol=1e-12)
+
+
 @pytest.mark.parametrize("features", ["weights.3", KNOWING, "probes"])
 def test_several_networks_get_the_answers_that_each_gets_alone_in_any_order(project, params, features, tmp_path):
     rows, activations = new_networks(4)
@@ -374,18 +389,28 @@ def test_what_a_file_tells_of_its_activation_is_used_and_must_not_be_contradicte
 ):
     WRITERS[name](tmp_path / name, new_networks()[0][3], activation)
     files = [tmp_path / name]
-    other = {"relu": "tanh", "tanh": "relu"}[activation]
+    other = {"relu": "tanh", "tanh": "relu"}
     if name in TELLING:
         answer(project, params, files, Question(NAME, features=KNOWING, activation=activation))
-        with pytest.raises(CnnzooError, match=f"{name}: its file says {activation}, `--activation` says {other}"):
-            answer(project, params, files, Question(NAME, activation=other))
+        contradiction = f"{name}: its file says {activation}, `--activation` says {other[activation]}"
+        with pytest.raises(CnnzooError, match=contradiction):
+            answer(project, params, files, Question(NAME, activation=other[activation]))
     else:
-        with pytest.raises(CnnzooError, match=r"`hyper\.activation.*the activation must be known.*--activation relu"):
-            answer(project, params, files, Question(NAME, features=KNOWING))
+        found = answer(project, params, files, Question(NAME, features=KNOWING)).networks
+        assert [(network.name, network.activation, network.assumed) for network in found] == [
+            (str(files[0]), "relu", True),
+            (str(files[0]), "tanh", True),
+        ]
+        for network in found:
+            question = Question(NAME, features=KNOWING, activation=network.activation)
+            (asked,) = answer(project, params, files, question).networks
+            assert [near.network for near in network.nearest] == [near.network for near in asked.nearest]
+            for end in ("predicted", "low", "high"):
+                assert getattr(network, end) == pytest.approx(getattr(asked, end), abs=1e-9)
 
 
 def test_the_option_speaks_for_the_files_that_do_not_tell(project, params, tmp_path):
-    """A file that tells, a matrix that does not: all are answered, or the ones that do not tell are asked for."""
+    """A file that tells, a matrix that does not: without the option each network of the matrix has both answers."""
     rows, _ = new_networks(4)
     write_keras(tmp_path / "told.keras", rows[0], "tanh")
     np.save(tmp_path / "matrix.npy", rows[1:])
@@ -394,9 +419,13 @@ def test_the_option_speaks_for_the_files_that_do_not_tell(project, params, tmp_p
     assert [network.name for network in found] == [str(files[0]), *(f"{files[1]}[{place}]" for place in range(3))]
     expected = predict_by_hand(project, KNOWING, statistics_by_hand(rows), ["tanh"] * 4)
     np.testing.assert_allclose([network.predicted for network in found], expected, rtol=0, atol=1e-5)
-    for order in (files, files[::-1]):
-        with pytest.raises(CnnzooError, match="the activation must be known"):
-            answer(project, params, order, Question(NAME, features=KNOWING))
+    both = answer(project, params, files, Question(NAME, features=KNOWING, neighbours=0)).networks
+    assert [network.activation for network in both] == ["tanh", *["relu", "tanh"] * 3]
+    assert [network.assumed for network in both] == [False, *[True] * 6]
+    expected = predict_by_hand(
+        project, KNOWING, statistics_by_hand(rows[[0, 1, 1, 2, 2, 3, 3]]), [network.activation for network in both]
+    )
+    np.testing.assert_allclose([network.predicted for network in both], expected, rtol=0, atol=1e-5)
 
 
 # --- intervals ------------------------------------------------------------------------------------------------------
@@ -417,6 +446,17 @@ def test_a_half_width_is_the_quantile_of_the_errors_of_the_nearest_predictions(n
     expected = [width_by_hand(value, known, confidence) for value in predicted]
     assert scorer.half_width(predicted).tolist() == expected
     assert math.isinf(expected[0]) == ((networks, confidence) in {(98, "0.99"), (18, "0.95"), (5, "0.9"), (2, "0.75")})
+
+
+def test_the_heading_gives_the_confidence_without_rounding(project, params, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    np.save(tmp_path / "n.npy", new_networks()[0])
+    text = (project.params).read_text()
+    assert "confidence: 0.9" in text
+    shutil.copytree(project.root, tmp_path / "project")
+    strict = Artifacts(tmp_path / "project")
+    strict.params.write_text(text.replace("confidence: 0.9", "confidence: 0.975"))
+    assert "97.5% interval" in run(strict, tmp_path / "n.npy", "--features", STATISTICS)
 
 
 def test_without_enough_held_out_networks_the_answer_is_the_whole_range(project, params, tmp_path):
@@ -507,3 +547,29 @@ def test_the_example_is_the_first_network_after_its_last_epoch(zoo):
     example = network_of(zoo)
     assert (example.name, example.activation) == (f"{NAME}/000000", "relu")
     np.testing.assert_array_equal(example.row, np.load(zoo.path / "weights.npy")[1])
+
+
+def test_each_file_and_row_is_answered_on_its_own(project, params, tmp_path):
+    rows, activations = new_networks(2)
+    first, second = write_telling(tmp_path, rows, activations)
+    matrix, broken = tmp_path / "matrix.npy", tmp_path / "broken.h5"
+    np.save(matrix, np.stack([rows[0], np.full_like(rows[0], np.inf)]))
+    broken.write_bytes(b"x")
+    question = Question(NAME, features="weights.3", neighbours=0)
+    found = answer(project, params, [first, broken, matrix, second], question)
+    assert [network.name for network in found.networks] == [str(first), f"{matrix}[0]", str(second)]
+    assert [fault.split(":")[0] for fault in found.failed] == [str(broken), str(matrix)]
+    assert "row 1" in found.failed[1]
+    assert json.loads(found.json())["failed"] == list(found.failed)
+    arguments = ["score", str(first), str(broken), "--root", str(project.root), "--features", "weights.3", "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert [network["name"] for network in json.loads(result.stdout)["networks"]] == [str(first)]
+    assert f"error: not scored:\n  - {broken}: " in result.stderr
+
+
+def test_if_no_file_can_be_scored_all_are_named(project, params, tmp_path):
+    for name in ("a.h5", "b.pt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CnnzooError, match=r"a\.h5: empty.*\n.*b\.pt: empty"):
+        answer(project, params, [tmp_path / "a.h5", tmp_path / "b.pt"], Question(NAME, features="weights.3"))

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.errors import CnnzooError
-from cnnzoo.layout import Architecture, layout_of
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.network.layout import Architecture, layout_of
 from cnnzoo.scoring import choose_scorer
 from zoos import make_params
 

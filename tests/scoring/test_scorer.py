@@ -11,13 +11,13 @@ import safetensors.numpy
 import torch
 from typer.testing import CliRunner
 
-from cnnzoo.artifacts import Artifacts
 from cnnzoo.cli import app
-from cnnzoo.collection import Collection
-from cnnzoo.errors import CnnzooError
-from cnnzoo.layout import Architecture, layout_of
-from cnnzoo.network import SmallCNN
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.network.layout import Architecture, layout_of
+from cnnzoo.network.module import SmallCNN
 from cnnzoo.scoring import Neighbours, Question, Scorer, answer, choose_scorer
+from cnnzoo.zoo import Collection
 from tuned import NETWORKS, make_tuned_project, tuned_params
 from zoos import STATISTICS, make_zoo
 
@@ -46,6 +46,7 @@ def save_network(zoo: Collection, row: int, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_best_in_cross_validation_that_needs_weights_alone_is_chosen(project, params):
     cv = {
         name: json.loads((project.predictor("tiny", "linear", name) / "metrics.json").read_text())["cv_r2"]
@@ -120,15 +121,15 @@ def test_neighbours_do_not_change_when_hidden_units_change_places(project, zoo):
     assert near[0].distance == pytest.approx(0, abs=1e-4)
 
 
-def test_the_activation_is_asked_for_where_the_predictor_needs_it(project, params, zoo, tmp_path):
+def test_both_activations_are_answered_where_the_predictor_needs_one(project, params, zoo, tmp_path):
     file = save_network(zoo, int(zoo.final()[0]), tmp_path / "n.pt")
-    with pytest.raises(CnnzooError, match="give `--activation relu` or `--activation tanh`"):
-        answer(project, params, [file], Question("tiny", features=KNOWING))
+    both = answer(project, params, [file], Question("tiny", features=KNOWING)).networks
     values = [
         answer(project, params, [file], Question("tiny", features=KNOWING, activation=word)).networks[0].predicted
         for word in ("relu", "tanh")
     ]
     assert values[0] != values[1]
+    assert [network.predicted for network in both] == pytest.approx(values)
     with pytest.raises(CnnzooError, match="`--activation` is 'gelu', allowed are relu, tanh"):
         answer(project, params, [file], Question("tiny", activation="gelu"))
 
@@ -179,6 +180,7 @@ def synthetic(rng: np.random.Generator, count: int) -> pd.DataFrame:
     return pd.DataFrame({"test_accuracy": predicted + spread * rng.standard_normal(count), "predicted": predicted})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95])
 def test_intervals_cover_as_often_as_they_say_everywhere(confidence):
     """Mean over 20 draws of 500 held-out networks; a third of the range each: the width follows the error."""

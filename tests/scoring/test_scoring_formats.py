@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from cnnzoo.errors import CnnzooError
-from cnnzoo.layout import Architecture, layout_of
-from cnnzoo.network import SmallCNN
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.network.layout import Architecture, layout_of
+from cnnzoo.network.module import SmallCNN
 from cnnzoo.scoring import read_networks
 
 LAYOUT = layout_of(Architecture())
@@ -213,21 +213,21 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "truncated pt": ("n.pt", _truncated(WRITERS["ours.pt"]), "n.pt: cannot be read"),
     "truncated h5": ("n.h5", _truncated(WRITERS["keras2.h5"]), "n.h5: cannot be read"),
     "truncated keras": ("n.keras", _truncated(WRITERS["keras3.keras"]), "n.keras: cannot be read"),
-    "external data": ("n.h5", _external, "`dense/vars/1` lies in another file"),
-    "other activation": (
-        "n.keras",
-        lambda path: write_keras(path, config("elu")),
-        "activation `elu`; the zoo has",
-    ),
+    "external data": ("n.h5", _external, "`layers/dense/vars/1` lies in another file"),
+    "other activation": ("n.keras", lambda path: write_keras(path, config("elu")), "activation `elu`; the zoo has"),
     "other strides": (
         "n.keras",
         lambda path: write_keras(path, config(strides=[1, 1])),
         r"`conv2d` has strides \[1, 1\]; those of the family have \[2, 2\]",
     ),
-    "unknown kind": ("n.onnx", lambda path: path.write_bytes(b"x"), "unknown kind of file. Known: .npy, .npz"),
+    "unknown kind": (
+        "n.onnx",
+        lambda path: path.write_bytes(b"x"),
+        "n.onnx: cut off or of another kind. Known are files of NumPy, safetensors",
+    ),
     "nothing": ("n.npy", lambda path: None, "n.npy: not there"),
-    "empty": ("n.h5", lambda path: path.touch(), "n.h5: cannot be read"),
-    "no keras": ("n.keras", lambda path: zipfile.ZipFile(path, "w").close(), "no `model.weights.h5` inside"),
+    "empty": ("n.h5", lambda path: path.touch(), "n.h5: empty"),
+    "no keras": ("n.keras", lambda path: zipfile.ZipFile(path, "w").close(), "an archive without arrays"),
 }
 
 
@@ -250,7 +250,8 @@ def deflate(source: Path, path: Path) -> None:
 def test_what_holds_no_numbers_is_told(tmp_path):
     with zipfile.ZipFile(tmp_path / "n.npz", "w") as archive:
         archive.writestr("notes.txt", "words")
-    with pytest.raises(CnnzooError, match=r"n\.npz: `notes\.txt` is no array"):
+        archive.writestr("a.npy", "words")
+    with pytest.raises(CnnzooError, match=r"n\.npz: `(notes\.txt|a)` is no array"):
         read_networks(tmp_path / "n.npz", LAYOUT)
     with h5py.File(tmp_path / "n.h5", "w") as file:
         file.create_dataset("words", (4,), h5py.string_dtype(), fillvalue="x" * 100)
@@ -317,7 +318,7 @@ def test_kernels_whose_sides_are_equal_are_transposed_too(tmp_path):
 
 def test_an_h5_file_sorts_by_name_so_words_do_not_tell_the_order_of_layers(tmp_path):
     write_h5(tmp_path / "n.weights.h5", lambda file: keras3(file, ("stem", "body", "attic", "head")))
-    refused(tmp_path / "n.weights.h5", "which of .*`attic/vars`.*comes first.*alike but for a number")
+    refused(tmp_path / "n.weights.h5", "which of .*`layers/attic/vars`.*comes first.*alike but for a number")
 
 
 def test_the_optimizers_state_in_an_early_keras_file_is_no_layer(tmp_path):
@@ -425,3 +426,109 @@ def test_layers_are_sorted_by_the_numbers_in_their_names_whatever_their_order_in
     for name in ("n.pt", "n.safetensors"):
         (network,) = read_networks(tmp_path / name, LAYOUT)
         assert np.array_equal(network.row, ROW)
+
+
+# --- as people save networks ---
+
+
+def state(prefix: str = "") -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": value for name, value in generic("conv1", "conv2", "conv3", "fc").items()}
+
+
+def keras_weights() -> list[np.ndarray]:
+    """As `model.get_weights()` returns them."""
+    return [published()[variable.name] for bias, kernel in LAYOUT.layers for variable in (kernel, bias)]
+
+
+def subclassed(file: h5py.File, names: tuple[str, ...], titles: tuple[str, ...]) -> None:
+    """As Keras 3 saves a model whose layers are attributes: at the root, by the names of the attributes."""
+    for name, title, (bias, kernel) in zip(names, titles, LAYOUT.layers, strict=True):
+        file[f"{name}/vars/0"] = published()[kernel.name]
+        file[f"{name}/vars/1"] = published()[bias.name]
+        file[f"{name}/vars"].attrs["name"] = title
+    file.create_group("layers")
+
+
+def legacy(file: h5py.File, names: tuple[str, ...]) -> None:
+    """As Keras 2 saves weights: the attribute tells the order, groups are sorted by name."""
+    file.attrs["layer_names"] = np.array([name.encode() for name in (*names, "dropout")])
+    for name, (bias, kernel) in zip(names, LAYOUT.layers, strict=True):
+        file[f"{name}/{name}/kernel:0"] = published()[kernel.name]
+        file[f"{name}/{name}/bias:0"] = published()[bias.name]
+
+
+AS_SAVED: dict[str, Callable[[Path], object]] = {
+    "nested.pth": lambda path: torch.save({"model": state(), "optimizer": {"state": {}}, "epoch": 3}, path),
+    "deep.pt": lambda path: torch.save({"trainer": {"net": {"weights": state("module.")}}}, path),
+    "lightning.ckpt": lambda path: torch.save({"state_dict": state("model."), "hyper_parameters": {"lr": 1}}, path),
+    "pytorch_model.bin": lambda path: torch.save(state(), path),
+    "no_ending": lambda path: torch.save(state(), path),
+    "old_torch": lambda path: torch.save(state(), path, _use_new_zipfile_serialization=False),
+    "wrong_ending.npy": lambda path: torch.save(state(), path),
+    "counters.pth": lambda path: torch.save(
+        state() | {"acc.tp": torch.tensor(3), "bn": torch.zeros(16, dtype=int)}, path
+    ),
+    "scalars.npz": lambda path: np.savez(
+        path.open("wb"), accuracy=0.9, epoch=3, **{k: v.numpy() for k, v in state().items()}
+    ),
+    "get_weights.npz": lambda path: np.savez(path.open("wb"), *keras_weights()),
+    "parameters.npz": lambda path: np.savez(path.open("wb"), *[value.numpy() for value in state().values()]),
+    "weights.data": lambda path: safetensors.torch.save_file(state(), path),
+    "subclassed.h5": lambda path: write_h5(path, lambda f: subclassed(f, ("c1", "c2", "c3", "out"), KERAS_LAYERS)),
+    "words.h5": lambda path: write_h5(path, lambda f: subclassed(f, ("stem", "body", "attic", "out"), KERAS_LAYERS)),
+    "legacy.h5": lambda path: write_h5(path, lambda f: legacy(f, ("stem", "body", "attic", "head"))),
+}
+
+
+@pytest.mark.parametrize("name", AS_SAVED)
+def test_networks_are_read_as_people_save_them(name, tmp_path):
+    AS_SAVED[name](tmp_path / name)
+    (network,) = read_networks(tmp_path / name, LAYOUT)
+    assert np.array_equal(network.row, ROW)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float16])
+def test_narrow_types_are_read_to_their_precision(dtype, tmp_path):
+    narrow = {name: value.to(dtype) for name, value in state().items()}
+    safetensors.torch.save_file(narrow, tmp_path / "n.safetensors")
+    torch.save(narrow, tmp_path / "n.pt")
+    expected = {name: value.float() for name, value in narrow.items()}
+    torch.save(expected, tmp_path / "wide.pt")
+    (wide,) = read_networks(tmp_path / "wide.pt", LAYOUT)
+    for name in ("n.safetensors", "n.pt"):
+        (network,) = read_networks(tmp_path / name, LAYOUT)
+        assert np.array_equal(network.row, wide.row)
+
+
+def test_several_networks_in_one_checkpoint_are_listed(tmp_path):
+    torch.save({"model": state(), "ema": {"shadow": state()}}, tmp_path / "n.pt")
+    refused(tmp_path / "n.pt", r"holds several networks \(`model`, `ema.shadow`\); save the one that is meant")
+
+
+def test_a_checkpoint_without_a_network_lists_its_keys(tmp_path):
+    torch.save({"optimizer": {"state": {}}, "epoch": 3}, tmp_path / "n.pt")
+    refused(tmp_path / "n.pt", "expected a state_dict .*, got dict, one with 'optimizer', 'epoch'")
+
+
+def test_torchscript_is_told_what_to_save(tmp_path):
+    with zipfile.ZipFile(tmp_path / "n.pt", "w") as archive:
+        archive.writestr("n/data.pkl", b"")
+        archive.writestr("n/code/__torch__.py", "class Net: pass")
+    refused(tmp_path / "n.pt", r"TorchScript, which holds code; save `module\.state_dict\(\)`")
+
+
+def test_a_layer_of_another_kind_is_not_ignored(tmp_path):
+    torch.save(state() | {"bn.weight": torch.ones(16), "bn.bias": torch.zeros(16)}, tmp_path / "n.pt")
+    refused(tmp_path / "n.pt", "layer `bn`")
+
+
+def test_a_row_that_is_not_finite_leaves_the_others(tmp_path):
+    np.save(tmp_path / "n.npy", np.stack([ROW, np.full_like(ROW, np.nan), ROW]))
+    first, second, third = read_networks(tmp_path / "n.npy", LAYOUT)
+    assert (first.fault, third.fault) == (None, None)
+    assert np.array_equal(third.row, ROW)
+    assert "n.npy: row 1 holds NaN or infinity" in second.fault
+
+
+def test_a_folder_is_told_as_such(tmp_path):
+    refused(tmp_path, "a folder; give the files in it")

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from builders import make_shards, weights_of
-from cnnzoo import recipes, seeds
-from cnnzoo.collection import format
+from cnnzoo.core import seeds
+from cnnzoo.zoo import format, recipes
 from small_project import ALPHA, BETA, NETWORKS, SmallProject
 
 SEED = 41

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_data_set import DATASET, IMAGES, publish, put_files
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from small_project import SmallProject
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from builders import make_images
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images import ImageSet
-from cnnzoo.training.shards import METRICS, Shard, read_shards
+from cnnzoo.zoo.shards import METRICS, Shard, read_shards
 from small_project import ALPHA, BETA, DATASETS, SmallProject
 
 NETWORKS = 5
@@ -104,7 +104,7 @@ def test_a_second_run_trains_nothing_and_completes_a_lost_record(project):
     assert len(record(project, ALPHA)) == NETWORKS
 
 
-def test_changed_images_train_every_network_anew(project):
+def test_changed_images_train_every_network_again(project):
     before = {shard.name for shard in shards(project)}
     make_images(seed=5).save(project.artifacts.images(DATASETS[ALPHA]))
     project.run("train", ALPHA)

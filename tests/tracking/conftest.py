@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from mlflow_record import with_database
 
-from cnnzoo.artifacts import Artifacts
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking.location import OVERRIDE
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from cnnzoo.tracking.client import connect  # noqa: PLC0415
+    from cnnzoo.tracking.client import connect
 
     artifacts = Artifacts(tmp_path_factory.mktemp("template"))
     artifacts.mlruns.mkdir()

@@ -13,11 +13,11 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
 from builders import COLLECTION, make_shard, metrics_of
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.recipes import Recipe
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking import ZooTracker
 from cnnzoo.tracking.location import tracking_uri
-from cnnzoo.training.shards import METRICS, Shard
+from cnnzoo.zoo.recipes import Recipe
+from cnnzoo.zoo.shards import METRICS, Shard
 
 MISSING = "NaN"
 """Stands for NaN, which equals nothing."""
@@ -86,7 +86,7 @@ def write_shards(
 
 def train(tracker: ZooTracker, shard: Shard, epochs: int | None = None, skip: int = 0) -> None:
     """Log a cohort as its training does: all of its checkpoints, or those from `skip` to `epochs` only."""
-    tracker.start(shard.name, shard.origin.engine, shard.recipes)
+    tracker.start(shard.name, shard.origin, shard.recipes)
     for index, epoch in list(enumerate(shard.epochs))[skip:epochs]:
         tracker.checkpoint(shard.name, epoch, {name: values[:, index] for name, values in shard.metrics.items()})
     if epochs is None:

@@ -17,14 +17,15 @@ import pytest
 from mlflow_record import client_of, locked, record_of, runs_of, train_all, with_database, write_shards
 
 from builders import COLLECTION, make_recipes
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.tracking import ZooTracker, check_writable, sync_zoo
 from cnnzoo.tracking.location import OVERRIDE, spool_folder
 
 RECIPES = make_recipes(4)
 
 
+@pytest.mark.slow
 def test_a_store_that_can_be_written_passes(artifacts: Artifacts, tmp_path: Path) -> None:
     check_writable(artifacts)
     check_writable(Artifacts(tmp_path / "new"))
@@ -66,7 +67,7 @@ def test_a_database_in_use_passes(artifacts: Artifacts) -> None:
 FIRST_OPENING = """
 import sys
 from pathlib import Path
-from cnnzoo.artifacts import Artifacts
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking.store import open_zoo
 print("ready", flush=True)
 input()
@@ -74,6 +75,7 @@ open_zoo(Artifacts(Path(sys.argv[1])), sys.argv[2]).close()
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_database_can_be_opened_by_several_processes_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FIRST_OPENING, str(tmp_path)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -164,6 +166,7 @@ def test_sync_succeeds_with_a_spool_that_no_store_accepts(artifacts: Artifacts) 
     assert len(record_of(artifacts)) == 4
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_gets_everything_once_it_is_up(
     artifacts: Artifacts, tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

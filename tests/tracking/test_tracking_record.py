@@ -28,11 +28,13 @@ from mlflow_record import (
 )
 
 from builders import COLLECTION, SEED, make_recipes, make_shard
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.collection import assemble, first_rows
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking import ZooTracker, search_run, sync_zoo
 from cnnzoo.tracking.location import spool_folder
-from cnnzoo.training.shards import METRICS, Shard
+from cnnzoo.zoo import assemble, first_rows
+from cnnzoo.zoo.shards import METRICS, Shard
+
+pytestmark = pytest.mark.slow
 
 RECIPES = make_recipes(6)
 ROWS = {recipe.network: 9 * index for index, recipe in enumerate(RECIPES)}
@@ -60,7 +62,7 @@ def train_by_the_clock(artifacts: Artifacts, shard: Shard, clock: Clock, epochs:
     """Log a cohort whose checkpoints come a second apart and whose shard is written at END_MS."""
     clock.now_ms = START_MS
     with ZooTracker(artifacts, COLLECTION) as tracker:
-        tracker.start(shard.name, shard.origin.engine, shard.recipes)
+        tracker.start(shard.name, shard.origin, shard.recipes)
         for index, epoch in list(enumerate(shard.epochs))[:epochs]:
             clock.now_ms = START_MS + 1000 * (index + 1)
             tracker.checkpoint(shard.name, epoch, {name: values[:, index] for name, values in shard.metrics.items()})
@@ -107,7 +109,8 @@ def test_the_rows_of_a_run_hold_its_network_in_the_matrix_with_diverged_ones_bet
     for recipe in recipes:
         name = f"tiny/{recipe.network:06d}"
         run = record[name]
-        assert run["params"] == {key.removeprefix("config."): str(value) for key, value in recipe.config().items()}
+        values = recipe.config() | {"minibatch": shards[0].origin.minibatch}
+        assert run["params"] == {key.removeprefix("config."): str(value) for key, value in values.items()}
         assert run["tags"]["network"] == name
         if recipe.network in diverged:
             assert run["status"] == "FAILED"
@@ -127,7 +130,7 @@ def test_the_rows_of_a_run_hold_its_network_in_the_matrix_with_diverged_ones_bet
 def test_live_metrics_are_recorded_by_their_names_whatever_their_order(artifacts: Artifacts) -> None:
     shard = make_shard(artifacts.checkpoints(COLLECTION), RECIPES[:3])
     with ZooTracker(artifacts, COLLECTION) as tracker:
-        tracker.start(shard.name, "reference", shard.recipes)
+        tracker.start(shard.name, shard.origin, shard.recipes)
         for index, epoch in enumerate(shard.epochs):
             values = {name: shard.metrics[name][:, index] for name in reversed(METRICS)}
             tracker.checkpoint(shard.name, epoch, values)
@@ -140,7 +143,7 @@ def test_cohorts_that_train_at_the_same_time_are_recorded_apart(artifacts: Artif
     shards = write_shards(artifacts, RECIPES)
     with ZooTracker(artifacts, COLLECTION) as tracker:
         for shard in shards:
-            tracker.start(shard.name, "reference", shard.recipes)
+            tracker.start(shard.name, shard.origin, shard.recipes)
         for index, epoch in enumerate(shards[0].epochs):
             for shard in shards:
                 tracker.checkpoint(shard.name, epoch, {name: shard.metrics[name][:, index] for name in METRICS})
@@ -157,7 +160,7 @@ def test_metrics_are_those_of_the_checkpoint_though_training_goes_on_before_they
         pass  # makes the experiment
     buffer = {name: np.zeros(3) for name in METRICS}
     with ZooTracker(artifacts, COLLECTION) as tracker, locked(artifacts):  # nothing is written before the lock is gone
-        tracker.start(shard.name, "reference", shard.recipes)
+        tracker.start(shard.name, shard.origin, shard.recipes)
         for index, epoch in enumerate(shard.epochs):
             for name, values in buffer.items():
                 values[:] = shard.metrics[name][:, index]

@@ -12,7 +12,7 @@ from mlflow.entities import Run, ViewType
 from mlflow_record import client_of, experiment_id
 
 from cnnzoo import predictors
-from cnnzoo.artifacts import Artifacts
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking import search_run
 from cnnzoo.tracking.location import OVERRIDE
 

@@ -8,8 +8,8 @@ import pytest
 from mlflow_record import client_of, experiment_id, runs_of, write_shards
 
 from builders import COLLECTION, make_recipes
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.tracking import experiment_links, search_run, serve_ui, sync_zoo
 
 RECIPES = make_recipes(3)
@@ -52,6 +52,7 @@ def test_the_saved_view_shows_columns_that_exist_best_network_first(artifacts: A
     assert set(state["selectedColumns"]) - known == {"tags.`rows`"}
 
 
+@pytest.mark.slow
 def test_the_ui_becomes_a_server_for_this_machine_only(
     artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,10 +22,12 @@ from mlflow_record import (
 )
 
 from builders import COLLECTION, epochs_of, make_recipe, make_recipes, make_shard
-from cnnzoo.artifacts import Artifacts
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking import ZooTracker, sync_zoo
 from cnnzoo.tracking.zoo import git_commit
-from cnnzoo.training.shards import write_shard
+from cnnzoo.zoo.shards import write_shard
+
+pytestmark = pytest.mark.slow
 
 RECIPES = make_recipes(6)
 ROWS = {recipe.network: 9 * index for index, recipe in enumerate(RECIPES)}
@@ -40,7 +42,8 @@ def test_a_network_is_a_run_with_its_hyperparameters_metrics_and_tags(artifacts:
     assert sorted(record) == [f"tiny/{recipe.network:06d}" for recipe in RECIPES]
     for recipe, cohort in [(recipe, shard.name) for shard in shards for recipe in shard.recipes]:
         run = record[f"tiny/{recipe.network:06d}"]
-        assert run["params"] == {name.removeprefix("config."): str(value) for name, value in recipe.config().items()}
+        values = recipe.config() | {"minibatch": shards[0].origin.minibatch}
+        assert run["params"] == {name.removeprefix("config."): str(value) for name, value in values.items()}
         assert run["history"] == expected_history(recipe, epochs_of(recipe))
         assert run["latest"] == {name: points[-1][1] for name, points in run["history"].items()}
         assert run["status"] == "FINISHED"
@@ -49,6 +52,8 @@ def test_a_network_is_a_run_with_its_hyperparameters_metrics_and_tags(artifacts:
             "network": f"tiny/{recipe.network:06d}",
             "cohort": cohort,
             "engine": "reference",
+            "numerics": shards[0].origin.numerics,
+            "images": shards[0].origin.images,
             "shard": f"data/checkpoints/tiny/{cohort}.safetensors",
             "rows": f"{9 * recipe.network}-{9 * recipe.network + 9}",
         }
@@ -122,8 +127,8 @@ def test_both_stores_write_the_same_rows(tmp_path: Path, empty_database: Path, m
     assert dumps[0] == dumps[1]
     assert {table: len(rows) for table, rows in dumps[0].items()} == {
         "runs": 6,
-        "params": 6 * 16,
-        "tags": 6 * 6 + 2,  # two diverged
+        "params": 6 * 17,
+        "tags": 6 * 8 + 2,  # two diverged
         "metrics": 6 * 4 * 9,
         "latest_metrics": 6 * 4,
     }
@@ -184,7 +189,7 @@ def test_a_network_trained_under_other_parameters_replaces_its_run(artifacts: Ar
     sync_zoo(artifacts, COLLECTION, second, others)
     assert len(record_of(artifacts)) == 6
     assert len(runs_of(artifacts, view=ViewType.DELETED_ONLY)) == 6
-    train_all(artifacts, first)  # and back again: the shards are gone, so all are trained anew
+    train_all(artifacts, first)  # and back again: the shards are gone, so all are trained again
     sync_zoo(artifacts, COLLECTION, first, RECIPES)
     assert record_of(artifacts) == before
 
@@ -274,15 +279,15 @@ def test_a_resume_from_an_earlier_epoch_keeps_the_latest_value(artifacts: Artifa
 KILLED_TRAINING = """
 import os, signal, sqlite3, sys, time
 from pathlib import Path
-from cnnzoo.artifacts import Artifacts
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking import ZooTracker
-from cnnzoo.training.shards import read_shards
+from cnnzoo.zoo.shards import read_shards
 artifacts = Artifacts(Path(sys.argv[1]))
 database = sqlite3.connect(artifacts.mlruns / "mlflow.db")
 STARTED = "SELECT count(*) FROM runs WHERE status = 'RUNNING' AND name = ?"
 with ZooTracker(artifacts, "tiny") as tracker:
     for count, shard in enumerate(read_shards(artifacts.checkpoints("tiny"))):
-        tracker.start(shard.name, "reference", shard.recipes)
+        tracker.start(shard.name, shard.origin, shard.recipes)
         for index, epoch in enumerate(shard.epochs):
             tracker.checkpoint(shard.name, epoch, {name: v[:, index] for name, v in shard.metrics.items()})
             if count == 1 and index == 4:
@@ -318,7 +323,8 @@ def test_sync_mends_rows_that_were_altered_and_leaves_what_people_added(artifact
     client_of(artifacts).set_tag(run_of(artifacts, 4).info.run_id, "mlflow.note.content", "look at this one")
     with sqlite3.connect(artifacts.mlruns / "mlflow.db") as database:
         database.execute("UPDATE params SET value = '1' WHERE key = 'dropout'")
-        database.execute("DELETE FROM params WHERE key = 'l2reg'")
+        database.execute("DELETE FROM params WHERE key IN ('l2reg', 'minibatch')")
+        database.execute("DELETE FROM tags WHERE key IN ('numerics', 'images')")
         database.execute("UPDATE metrics SET value = 0.5 WHERE step = 40")
         database.execute("DELETE FROM latest_metrics WHERE key = 'test_loss'")
         database.execute("UPDATE tags SET value = 'x' WHERE key = 'engine'")
@@ -330,7 +336,7 @@ def test_sync_mends_rows_that_were_altered_and_leaves_what_people_added(artifact
     assert record_of(artifacts) == before
 
 
-def test_a_client_writes_anew_what_it_cannot_mend(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_writes_again_what_it_cannot_mend(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnzoo.tracking.bulk.KNOWN_REVISIONS", frozenset())
     shards = write_shards(artifacts, RECIPES[:4])
     sync_zoo(artifacts, COLLECTION, shards, RECIPES[:4])

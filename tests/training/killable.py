@@ -5,10 +5,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from cnnzoo.artifacts import Artifacts
 from cnnzoo.config import Params, validate
-from cnnzoo.recipes import draw
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.training.train import train_collection
+from cnnzoo.zoo.recipes import draw
 from imports import ROOT
 
 COLLECTION = "mnist5k"
@@ -46,7 +46,7 @@ class LogFile:
         with self.path.open("a") as file:
             file.write(f"{text}\n")
 
-    def start(self, cohort, engine, recipes):
+    def start(self, cohort, origin, recipes):
         self._log(f"start {cohort}")
 
     def checkpoint(self, cohort, epoch, metrics):

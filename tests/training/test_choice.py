@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cnnzoo.config import load
-from cnnzoo.errors import CnnzooError
-from cnnzoo.layout import Architecture
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.network.layout import Architecture
 from cnnzoo.training.engines import Cohort, choice, native
 from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.choice import CLASSES, choose

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from builders import make_origin, make_recipes, make_shard
-from cnnzoo import seeds
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core import seeds
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.training.cohorts import cohort_of, group, plan
 
 SMALL = {"num_units": 2, "epochs": 1}
@@ -106,7 +106,7 @@ def test_another_cohort_size_trains_nothing(tmp_path):
     assert (todo.stale, todo.missing) == ((), ())
 
 
-def test_changed_recipe_is_trained_anew(tmp_path):
+def test_changed_recipe_is_trained_again(tmp_path):
     train(tmp_path, recipes_of(10))
     changed = recipes_of(10)
     changed[3] = replace(changed[3], learning_rate=0.123)

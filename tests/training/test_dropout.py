@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cnnzoo.layout import Architecture
+from cnnzoo.network.layout import Architecture
 from cnnzoo.training.dropout import MaskPlan, masks, step_key, threshold, words
 from cnnzoo.training.engines.base import Cohort
 from cnnzoo.training.engines.batched import _Dropout

@@ -12,7 +12,7 @@ import torch
 
 from builders import make_images
 from cnnzoo.images import ImageSet
-from cnnzoo.layout import Architecture
+from cnnzoo.network.layout import Architecture
 from cnnzoo.training.dropout import masks, step_key
 from cnnzoo.training.engines import Cohort, Scores, native
 from cnnzoo.training.engines.batched import BatchedEngine
@@ -173,6 +173,7 @@ def truth_of(case, optimizer, activation):
     return Truth(scores, gradient, reference.state())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "engine", "optimizer", "activation"), TABLE)
 def test_engine_equals_the_reference(case, engine, optimizer, activation):
     cohort, images, minibatches = make_cohort(case, optimizer, activation), images_of(case), minibatches_of(case)
@@ -340,6 +341,7 @@ def test_evaluation_of_many_images_is_the_mean_over_its_blocks(engine, monkeypat
     np.testing.assert_array_equal(scores.accuracy, truth.accuracy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [*ENGINES, *GPU])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_diverging_network_leaves_the_others_alone(engine, optimizer):

@@ -8,12 +8,12 @@ import pytest
 from trainings import TINY, Recorder, Zoo, tiny_params
 
 from builders import make_images
-from cnnzoo.recipes import draw
 from cnnzoo.training.cohort_run import CohortRun
 from cnnzoo.training.engines import Scores
 from cnnzoo.training.job import Job
 from cnnzoo.training.progress import TrainingProgress
-from cnnzoo.training.shards import NEVER, read_shard
+from cnnzoo.zoo.recipes import draw
+from cnnzoo.zoo.shards import NEVER, read_shard
 
 IMAGES = make_images(train=40, test=20, size=9)
 STEPS = 5

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from builders import make_recipe
-from cnnzoo.layout import Architecture, layout_of
+from cnnzoo.network.layout import Architecture, layout_of
 from cnnzoo.training.initializers import initial_weights
 
 LAYOUT = layout_of(Architecture())

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.training.minibatches import Schedule
 
 SCHEDULE = Schedule(seed=7, collection="tiny", fraction=0.25, images=4000, minibatch=64)

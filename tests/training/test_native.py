@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cnnzoo.errors import CnnzooError
-from cnnzoo.layout import Architecture
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.network.layout import Architecture
 from cnnzoo.training.dropout import masks, step_key
 from cnnzoo.training.engines import native
 from cnnzoo.training.engines.base import Cohort
@@ -33,7 +33,7 @@ OPTIMIZERS = ("sgd", "adam", "rmsprop")
 # Norm-wise relative error of a layer's gradient against float64. Sums of up to 37 * 169 float32 products err by about
 # 1e-6; a wrong tap, image, mask or scale errs by more than 1e-2.
 GRADIENT_RTOL = 1e-5
-# Ten steps against float64, relative to the distance travelled: rounding enters each step anew and grows.
+# Ten steps against float64, relative to the distance travelled: rounding enters each step again and grows.
 TRAJECTORY_RTOL = 1e-4
 
 

@@ -49,7 +49,7 @@ def test_line_tells_networks_share_rate_and_time_left(clock):
         shown.advance(1000)
     assert output.getvalue().splitlines() == [
         "train tiny: 1/4 networks, 25%, 100 images/s, 30 s left",
-        "train tiny: 1 networks in 10 s, 100 images/s",
+        "train tiny: 1 network in 10 s, 100 images/s",
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from builders import make_images
-from cnnzoo.layout import Architecture, layout_of
+from cnnzoo.network.layout import Architecture, layout_of
 from cnnzoo.training.dropout import masks, step_key
 from cnnzoo.training.engines.base import Cohort
 from cnnzoo.training.engines.reference import ReferenceEngine

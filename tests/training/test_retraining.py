@@ -16,12 +16,12 @@ import torch
 from torch.nn import functional as F
 from trainings import TINY, Recorder, Zoo, tiny_params
 
-from cnnzoo import seeds
+from cnnzoo.core import seeds
 from cnnzoo.images import ImageSet
-from cnnzoo.recipes import draw
 from cnnzoo.training import module
 from cnnzoo.training.engines import native
 from cnnzoo.training.initializers import initial_weights
+from cnnzoo.zoo.recipes import draw
 
 SIZE, SIDES, UNITS = 11, (5, 2), 4
 MINIBATCH = 8
@@ -117,11 +117,7 @@ def variables_of(row):
     parts = [row[a:b] for a, b in zip(starts, [*starts[1:], starts[-1] + 10], strict=True)]
     dense = row[starts[-1] + 10 :].reshape(UNITS, 10)
     kernels = parts[1].reshape(3, 3, 1, UNITS), parts[3].reshape(3, 3, UNITS, UNITS)
-    return [
-        (parts[0], kernels[0].permute(3, 2, 0, 1)),
-        (parts[2], kernels[1].permute(3, 2, 0, 1)),
-        (parts[4], dense),
-    ]
+    return [(parts[0], kernels[0].permute(3, 2, 0, 1)), (parts[2], kernels[1].permute(3, 2, 0, 1)), (parts[4], dense)]
 
 
 def logits_of(recipe, row, inputs, kept=None):
@@ -240,6 +236,7 @@ def test_the_cases_are_all_kinds_of_networks_with_masks_that_matter():
     assert set(subset_of(RECIPES[0])) != set(range(22))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_trained_networks_equal_those_retrained_by_hand(tmp_path, by_hand, engine):
     check(Zoo(tmp_path, IMAGES, TINY).train(params_of(engine), recipes=RECIPES), by_hand, RECIPES)

@@ -17,15 +17,17 @@ from safetensors.numpy import save_file
 from trainings import Recorder, Zoo
 
 from builders import make_images
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.signals import Interrupted
 from cnnzoo.images import network_input
-from cnnzoo.network import SmallCNN
-from cnnzoo.recipes import draw
+from cnnzoo.network.module import SmallCNN
 from cnnzoo.stages.entry import explain_faults
-from cnnzoo.training import module, resume, shards
+from cnnzoo.training import module, resume
 from cnnzoo.training.engines import native
 from cnnzoo.training.minibatches import Schedule
-from cnnzoo.training.shards import METRICS, NEVER, read_shards
+from cnnzoo.zoo import shards
+from cnnzoo.zoo.recipes import draw
+from cnnzoo.zoo.shards import METRICS, NEVER, read_shards
 
 IMAGES = make_images(train=80, test=40)
 ENGINES = [
@@ -72,11 +74,7 @@ def undisturbed(tmp_path_factory):
 def by_network(trained):
     """Network id -> (weights (E, P), its metrics (E,) each, epoch of divergence)."""
     return {
-        recipe.network: (
-            weights,
-            {name: shard.metrics[name][index] for name in METRICS},
-            shard.diverged_epoch[index],
-        )
+        recipe.network: (weights, {name: shard.metrics[name][index] for name in METRICS}, shard.diverged_epoch[index])
         for shard in trained
         for index, (recipe, weights) in enumerate(zip(shard.recipes, shard.weights(), strict=True))
     }
@@ -90,6 +88,7 @@ def in_one_cohort(params):
     return [replace(recipe, train_fraction=1.0) for recipe in draw(params, COLLECTION)]
 
 
+@pytest.mark.slow
 @EVERY_ENGINE
 def test_network_is_the_same_alone_or_in_a_cohort(tmp_path, engine):
     params = make_params(engine, networks=4)
@@ -106,6 +105,7 @@ def test_network_is_the_same_alone_or_in_a_cohort(tmp_path, engine):
             np.testing.assert_array_equal(alone[network][1][name], metrics[name])
 
 
+@pytest.mark.slow
 @EVERY_ENGINE
 def test_shard_holds_what_the_published_network_computes(zoo, engine):
     """An independent forward pass: weights of the shard in `SmallCNN`, on the images that the metrics speak of."""
@@ -130,6 +130,7 @@ def test_shard_holds_what_the_published_network_computes(zoo, engine):
                     assert shard.metrics[f"{part}_loss"][index, column] == pytest.approx(float(loss), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_networks_learn(zoo):
     params = make_params("batched")
     recipes = [replace(recipe, learning_rate=0.01, dropout=0.0, epochs=40) for recipe in in_one_cohort(params)]
@@ -138,6 +139,7 @@ def test_networks_learn(zoo):
         assert shard.metrics["test_accuracy"][:, -1].mean() > 0.2
 
 
+@pytest.mark.slow
 @EVERY_ENGINE
 def test_listener_hears_every_cohort_from_start_to_shard(zoo, engine):
     listener = Recorder()
@@ -152,6 +154,7 @@ def test_listener_hears_every_cohort_from_start_to_shard(zoo, engine):
     assert sorted(listener.trained) == list(range(6))
 
 
+@pytest.mark.slow
 @EVERY_ENGINE
 def test_two_runs_write_the_same_bytes(zoo, engine, undisturbed):
     zoo.train(make_params(engine))
@@ -166,6 +169,7 @@ def test_size_of_a_training_call_changes_no_bit(zoo, undisturbed, monkeypatch, b
     assert zoo.files() == undisturbed("batched")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(native.unavailable_reason() is not None, reason="no kernel")
 @pytest.mark.parametrize("threads", [0, 2, 5])
 def test_number_of_threads_changes_no_bit(zoo, undisturbed, threads):
@@ -190,6 +194,7 @@ def test_growing_trains_the_new_networks_alone(zoo):
     assert sorted(by_network(trained)) == list(range(11))
 
 
+@pytest.mark.slow
 def test_shrinking_trains_nothing(zoo):
     params = with_cohort_size(make_params("batched"), 1)
     zoo.train(params)
@@ -199,6 +204,7 @@ def test_shrinking_trains_nothing(zoo):
     assert sorted(by_network(trained)) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_stale_shards_go_only_when_their_successors_are_there(zoo):
     params = make_params("batched")
     zoo.train(params)
@@ -211,6 +217,7 @@ def test_stale_shards_go_only_when_their_successors_are_there(zoo):
     assert not old.keys() & zoo.files().keys()
 
 
+@pytest.mark.slow
 @EVERY_ENGINE
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_resumed_training_equals_undisturbed_training_bit_for_bit(zoo, engine, undisturbed, error):
@@ -232,6 +239,48 @@ def test_resumed_training_equals_undisturbed_training_bit_for_bit(zoo, engine, u
     assert starts > sum(event[0] == "checkpoint" and event[2] == 0 for event in heard)  # some did go on
 
 
+class Terminator(Recorder):
+    """Sends SIGTERM to this process at the checkpoint of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def checkpoint(self, cohort, epoch, metrics):
+        super().checkpoint(cohort, epoch, metrics)
+        if epoch == self.epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@EVERY_ENGINE
+@pytest.mark.parametrize("epoch", [0, 2, 4, 5])
+def test_training_that_is_asked_to_end_saves_its_state_inside_an_epoch(zoo, engine, undisturbed, monkeypatch, epoch):
+    """Asked at the start, at the end of an epoch, and after the last one, which the shard keeps."""
+    monkeypatch.setattr(module, "CALL_IMAGES", 1)  # a step at a time
+    params, listener = make_params(engine, resume_interval_s=3600), Terminator(epoch)
+    with pytest.raises(Interrupted):
+        zoo.train(params, listener)
+    cohort = listener.heard[0][1]
+    if epoch == EPOCHS[-1]:
+        assert zoo.unfinished() == []
+        assert list(zoo.files()) == [f"{cohort}.safetensors"]
+    else:
+        saved = resume.ResumePoint(zoo.artifacts.unfinished(COLLECTION), cohort).load()
+        assert (saved.epoch, saved.step) == (epoch, 0 if epoch else 1)
+    zoo.train(params)
+    assert zoo.files() == undisturbed(engine)
+
+
+def test_long_epochs_are_saved_inside_too(zoo, monkeypatch):
+    monkeypatch.setattr(module, "CALL_IMAGES", 1)
+    saved = []
+    monkeypatch.setattr(resume.ResumePoint, "save", lambda *arguments: saved.append(arguments[1:3]))
+    zoo.train(make_params("batched", resume_interval_s=0))
+    assert saved[:5] == [(0, step) for step in range(1, 6)]
+    assert (1, 0) in saved
+
+
+@pytest.mark.slow
 def test_killed_training_resumes_to_the_same_bytes(zoo, undisturbed, monkeypatch):
     """SIGKILL at random moments, again and again, whatever is being written."""
     engine = "native" if native.unavailable_reason() is None else "batched"
@@ -263,6 +312,7 @@ def test_killed_training_resumes_to_the_same_bytes(zoo, undisturbed, monkeypatch
     assert zoo.unfinished() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "altered", "foreign", "empty"])
 def test_damaged_resume_point_is_left_unused_with_a_warning(zoo, undisturbed, caplog, damage):
     params = make_params("batched", resume_interval_s=0)
@@ -277,7 +327,7 @@ def test_damaged_resume_point_is_left_unused_with_a_warning(zoo, undisturbed, ca
     with caplog.at_level(logging.WARNING):
         zoo.train(params)
     assert f"{point}: damaged" in caplog.text
-    assert "starts anew" in caplog.text
+    assert "starts again" in caplog.text
     assert zoo.files() == undisturbed("batched")
 
 
@@ -323,8 +373,8 @@ def test_second_run_at_the_same_time_is_refused(zoo):
     refused = []
 
     class Second(Recorder):
-        def start(self, cohort, engine, recipes):
-            super().start(cohort, engine, recipes)
+        def start(self, cohort, origin, recipes):
+            super().start(cohort, origin, recipes)
             with pytest.raises(CnnzooError, match=r"another run is training `mnist5k` now .*lock.*Wait for it, or end"):
                 zoo.train(params)
             refused.append(cohort)
@@ -358,6 +408,7 @@ def test_full_disk_keeps_former_shards_and_says_so(zoo, monkeypatch, capsys):
     assert kept.items() <= zoo.stamps().items()
 
 
+@pytest.mark.slow
 @EVERY_ENGINE
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_diverged_network_is_kept_with_its_epoch_and_leaves_the_others_as_they_were(tmp_path, engine, optimizer):

@@ -9,14 +9,14 @@ import torch
 from trainings import TINY, Recorder, Zoo, tiny_params
 
 from builders import make_images
-from cnnzoo.atomic import TEMPORARY
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.atomic import TEMPORARY
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images import ImageSet
-from cnnzoo.recipes import draw
 from cnnzoo.training.engines import native
 from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
+from cnnzoo.zoo.recipes import draw
 
 IMAGES = make_images(train=40, test=20, size=9)
 SHORT = {"epochs": 1, "train_fraction": {"choice": [1.0]}}
@@ -78,7 +78,7 @@ def test_origin_of_a_shard_tells_all_that_trained_it(zoo, engine, kind):
 
 
 @pytest.mark.parametrize("change", ["minibatch", "engine", "numerics"])
-def test_another_minibatch_engine_or_arithmetic_trains_every_network_anew(zoo, monkeypatch, change):
+def test_another_minibatch_engine_or_arithmetic_trains_every_network_again(zoo, monkeypatch, change):
     old = [shard.name for shard in zoo.train(PARAMS)]
     params, listener = PARAMS, Recorder()
     if change == "minibatch":
@@ -156,7 +156,7 @@ def test_what_killed_writers_left_is_deleted_before_training_starts(zoo):
     found = []
 
     class Looking(Recorder):
-        def start(self, cohort, engine, recipes):
+        def start(self, cohort, origin, recipes):
             found.append([path.name for folder in folders for path in folder.glob(f"{TEMPORARY}*")])
 
     zoo.train(PARAMS, Looking())

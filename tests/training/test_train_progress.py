@@ -9,8 +9,8 @@ from safetensors import safe_open
 from trainings import TINY, Recorder, Zoo, tiny_params
 
 from builders import make_images
-from cnnzoo.recipes import draw
 from cnnzoo.training.engines import native
+from cnnzoo.zoo.recipes import draw
 
 # 84 images are 10 minibatches of 8 (4 images are left out), half of them are 5 minibatches (2 are left out).
 IMAGES = make_images(train=84, test=20, size=9)
@@ -125,6 +125,7 @@ def test_a_resume_point_is_written_when_the_interval_since_the_last_one_is_over(
     assert seen == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"l2reg": 0.5}, {"learning_rate": 0.001}, {"w_init": "orthogonal"}])
 def test_changed_recipes_do_not_go_on_from_the_resume_point_of_the_old_ones(zoo, tmp_path, change):
     params = tiny_params(runtime={"resume_interval_s": 0})

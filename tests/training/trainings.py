@@ -2,11 +2,11 @@
 
 from killable import PARAMS
 
-from cnnzoo.artifacts import Artifacts
 from cnnzoo.config import validate
-from cnnzoo.recipes import draw
-from cnnzoo.training.shards import METRICS
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.training.train import train_collection
+from cnnzoo.zoo.recipes import draw
+from cnnzoo.zoo.shards import METRICS
 
 TINY = "tiny"
 """A collection whose name is not that of its data set."""
@@ -49,8 +49,8 @@ class Recorder:
         self.fail_at = set(fail_at)
         self.error = error
 
-    def start(self, cohort, engine, recipes):
-        self.heard.append(("start", cohort, engine))
+    def start(self, cohort, origin, recipes):
+        self.heard.append(("start", cohort, origin.engine))
         self.trained += [recipe.network for recipe in recipes]
 
     def checkpoint(self, cohort, epoch, metrics):

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.feature_parts import Channels, Layer, Products, Spectra, chain_rank, select_layers
-from cnnzoo.layout import Layout
+from cnnzoo.features.parts import Channels, Layer, Products, Spectra, chain_rank, select_layers
+from cnnzoo.network.layout import Layout
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

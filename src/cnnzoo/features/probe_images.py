@@ -2,7 +2,7 @@
 
 Each family draws patterns with a dark ground or none, as the images of the published collections have them. A pattern
 comes in variants: as it is, inverted, shifted by two pixels, with noise. What a network says about them depends on how
-it was trained; how much that changes from variant to variant tells how well (see `features.probes`).
+it was trained; how much that changes from variant to variant shows how well (see `features.probes`).
 
 Shape letters: S side, F families, I patterns of a family, V variants.
 """
@@ -13,9 +13,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo import seeds
-from cnnzoo.feature_parts import FAMILIES, VARIANTS
-from cnnzoo.layout import Architecture
+from cnnzoo.core import seeds
+from cnnzoo.features.parts import FAMILIES, VARIANTS
+from cnnzoo.network.layout import Architecture
 
 PATTERNS = 4
 """Patterns of each family; with 8 (192 images) CatBoost gains 0.001 of R2 and tau (measured on 512 networks)."""

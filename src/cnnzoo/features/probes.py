@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.feature_parts import FAMILIES, HIDDEN_QUANTILES, PROBE_QUANTILES, VARIANTS, Probes
-from cnnzoo.features.forward import Forward
+from cnnzoo.features.parts import FAMILIES, HIDDEN_QUANTILES, PROBE_QUANTILES, VARIANTS, Probes
 from cnnzoo.features.probe_images import PATTERNS, probe_images, side_for
-from cnnzoo.layout import Layout
+from cnnzoo.network.forward import Forward
+from cnnzoo.network.layout import Layout
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -14,10 +14,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.feature_parts import Norms, Statistics
 from cnnzoo.features.order_statistics import percentiles
+from cnnzoo.features.parts import Norms, Statistics
 from cnnzoo.features.workspace import Workspace
-from cnnzoo.layout import Layout
+from cnnzoo.network.layout import Layout
 
 Floats = NDArray[np.float32]
 

@@ -15,13 +15,13 @@ import pandas as pd
 import pyarrow
 from numpy.typing import NDArray
 
-from cnnzoo.artifacts import slug
-from cnnzoo.atomic import atomic_file, atomic_folder
-from cnnzoo.collection import Collection
-from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_names import parse
-from cnnzoo.feature_parts import Part, Weights, columns_of
+from cnnzoo.core.artifacts import slug
+from cnnzoo.core.atomic import atomic_file, atomic_folder
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.features.names import parse
+from cnnzoo.features.parts import Part, Weights, columns_of
 from cnnzoo.features.tables import CATEGORIES, part_tables
+from cnnzoo.zoo import Collection
 
 
 def write_features(collection: Collection, sets: Iterable[str], folder: Path, threads: int = 1) -> None:
@@ -42,8 +42,8 @@ def write_features(collection: Collection, sets: Iterable[str], folder: Path, th
 def read_features(collection: Collection, folder: Path, name: str, rows: NDArray[np.int64]) -> pd.DataFrame:
     """Return the features of some rows of a collection, one row each; the index holds the row numbers.
 
-    Numbers are columns of float32 or float64, words are categorical columns. Raises `CnnzooError` if `name` is not a
-    feature set, if it was not written to `folder`, or was written for another state of the collection.
+    Columns are float32, float64 or categorical. Raises `CnnzooError` if `name` is not a feature set, if it was not
+    written to `folder`, or was written for another state of the collection.
     """
     tables = [_read(collection, folder, part, rows) for part in parse(name)]
     return tables[0] if len(tables) == 1 else pd.concat(tables, axis=1)
@@ -90,6 +90,6 @@ def _read_parquet(path: Path, part: Part) -> pd.DataFrame:
 
 
 def _restore_categories(table: pd.DataFrame) -> pd.DataFrame:
-    """Give words all their values back: Parquet keeps those that occur."""
+    """Give categorical columns all their categories back: Parquet keeps those that occur."""
     present: Sequence[str] = [column for column in table.columns if column in CATEGORIES]
     return table.assign(**{c: pd.Categorical(table[c].astype(object), categories=CATEGORIES[c]) for c in present})

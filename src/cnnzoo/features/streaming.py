@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no types
+from threadpoolctl import threadpool_limits
 
-from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_parts import Channels, Computed, Norms, Probes, Products, Spectra, Statistics
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.features.invariants import describe_channels, describe_products, describe_spectra
+from cnnzoo.features.parts import Channels, Computed, Norms, Probes, Products, Spectra, Statistics
 from cnnzoo.features.probes import Probing
 from cnnzoo.features.statistics import StatisticsPlan
-from cnnzoo.layout import Layout
+from cnnzoo.network.layout import Layout
 
 Floats = NDArray[np.float32]
 Describe = Callable[[Floats, Sequence[str]], NDArray[np.float32] | NDArray[np.float64]]

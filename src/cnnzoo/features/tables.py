@@ -6,25 +6,21 @@ Shape letters: R rows, P parameters of a row, F features.
 """
 
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnnzoo import config
-from cnnzoo.errors import CnnzooError
-from cnnzoo.feature_names import parse
-from cnnzoo.feature_parts import Hyper, Part, Probes, Weights, columns_of
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.features.names import parse
+from cnnzoo.features.parts import Hyper, Part, Probes, Weights, columns_of
 from cnnzoo.features.streaming import compute
-from cnnzoo.layout import Layout
+from cnnzoo.network.hyperparameters import VALUES
+from cnnzoo.network.layout import Layout
 
-CATEGORIES: dict[str, tuple[str, ...]] = {
-    "config.activation": get_args(config.Activation),
-    "config.optimizer": get_args(config.Optimizer),
-    "config.w_init": get_args(config.Initializer),
-}
-"""The hyperparameters that are words, with all their values: the same codes in every collection."""
+CATEGORIES: dict[str, tuple[str, ...]] = {f"config.{name}": values for name, values in VALUES.items()}
+"""The categorical hyperparameters with all their values: the same codes in every collection."""
 
 
 def describe(
@@ -34,7 +30,7 @@ def describe(
 
     `metrics` has R rows and those of the published `config.*` columns that the set needs; its index becomes the
     table's. Raises `CnnzooError` for an unknown name, a layer that the networks lack, a missing column, an unknown
-    word, or weights that do not fit the layout or the metrics.
+    category, or weights that do not fit the layout or the metrics.
     """
     parts = parse(name)
     if weights.dtype != np.float32 or weights.shape != (len(metrics), layout.size):
@@ -55,7 +51,7 @@ def part_tables(
     tables |= {part: hyperparameters(metrics, part) for part in columns if isinstance(part, Hyper)}
     computed = [part for part in columns if not isinstance(part, Hyper | Weights)]
     probes = [part for part in computed if isinstance(part, Probes)]
-    activations = [str(word) for word in config_column(metrics, "config.activation", probes[0])] if probes else None
+    activations = [str(name) for name in config_column(metrics, "config.activation", probes[0])] if probes else None
     described = compute(weights, layout, computed, threads, activations)
     values: dict[Part, NDArray[np.float32]] = dict(zip(computed, described, strict=True))
     for part in columns:
@@ -67,20 +63,20 @@ def part_tables(
 
 
 def hyperparameters(metrics: pd.DataFrame, part: Hyper) -> pd.DataFrame:
-    """Return hyperparameters (R, F): numbers as float64, words as categories.
+    """Return hyperparameters (R, F): numbers as float64, the others as categories.
 
-    Raises `CnnzooError` for a missing column or a new word.
+    Raises `CnnzooError` for a missing column or an unknown category.
     """
     table: dict[str, Any] = {}
     for column in part.columns():
         values = config_column(metrics, column, part)
-        words = column in CATEGORIES
-        table[column] = pd.Categorical(values, categories=CATEGORIES[column]) if words else values.astype(np.float64)
+        known = CATEGORIES.get(column)
+        table[column] = pd.Categorical(values, categories=known) if known else values.astype(np.float64)
     return pd.DataFrame(table)
 
 
 def config_column(metrics: pd.DataFrame, column: str, part: Part) -> NDArray[Any]:
-    """Return one hyperparameter (R,) that a part needs; raises `CnnzooError` if it is missing or has a new word."""
+    """Return one hyperparameter (R,) that a part needs; raises `CnnzooError` if it is missing or has an unknown one."""
     if column not in metrics:
         raise CnnzooError(f"metrics: no column `{column}`, which `{part.name}` needs")
     values = metrics[column].to_numpy()

@@ -9,13 +9,13 @@ __all__ = ["NUM_CLASSES", "ImageSet", "network_input", "prepare"]
 
 
 def prepare(dataset: str, mirrors: Sequence[str], downloads: Path) -> ImageSet:
-    """Return a data set of the registry, fetched if need be and checked.
+    """Return a data set of the registry, downloaded if needed, and checked.
 
     Files are looked for in `downloads`/<dataset>, then in `mirrors` (local folders or URLs that hold
     <dataset>/<file>), then at the public addresses; what comes over the network is kept in `downloads`. Nothing is
     fetched that is already there. Raises `CnnzooError` that lists what happened at each place, and the remedy.
     """
     # Imported here: training needs image sets, but neither scipy nor the network (0.4 s of imports).
-    from cnnzoo.images import registry  # noqa: PLC0415
+    from cnnzoo.images import registry
 
     return registry.prepare(dataset, mirrors, downloads)

@@ -1,6 +1,6 @@
 """The content of a published file: read through its gzip wrapper, never past its known size, checked by SHA-256.
 
-The digest is that of the uncompressed content, so that a mirror which compressed the same bytes anew is as good.
+The digest is that of the uncompressed content, so that a mirror which compressed the same bytes again is as good.
 """
 
 import gzip
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 
 CHUNK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
@@ -28,17 +28,17 @@ class PublishedFile:
 
     @property
     def content_name(self) -> str:
-        """The name of the content without its wrapper: what a download is kept as."""
+        """The name of the content without its wrapper: the name under which a download is kept."""
         return self.name.removesuffix(".gz") if self.gzipped else self.name
 
     @property
     def most_bytes(self) -> int:
-        """The most that a download can measure: deflate adds 5 bytes to a block of 64 KiB that it cannot shrink."""
+        """The largest possible download: deflate adds 5 bytes to a block of 64 KiB that it cannot shrink."""
         return self.size + self.size // 1000 + 1024 if self.gzipped else self.size
 
 
 class ContentError(CnnzooError):
-    """A file does not hold what it should; the message says why, the catcher says which file."""
+    """A file does not hold what it should; the message says why, the caller says which file."""
 
 
 def chunks(path: Path, *, gunzip: bool, most_bytes: int) -> Iterator[bytes]:

@@ -1,8 +1,8 @@
-"""Where a file of a data set is found: kept from before, in a mirror, or at a public address; checked in each case.
+"""Where a data set's file is found: among earlier downloads, in a mirror, or at a public address; always checked.
 
-pooch keeps the downloads (one folder, SHA-256 of what is kept, the name taken only when all is well). Its own
-HTTP downloader starts anew after every fault and deletes what came, so `Transfer` fetches in its place; and since
-pooch checks the file that it keeps, a gzip wrapper is taken off before.
+pooch keeps the downloads (one folder, SHA-256 of what is kept, the final name only on success). Its own
+HTTP downloader starts again after every fault and deletes what arrived, so `Transfer` is used instead; and since
+pooch checks the file that it keeps, a gzip wrapper is removed first.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pooch
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.progress import say
 from cnnzoo.images.content import ContentError, PublishedFile, check, chunks
-from cnnzoo.images.progress import say
 from cnnzoo.images.transfer import Patience, Transfer, TransferError
 
 Place = Path | str
@@ -23,7 +23,7 @@ Place = Path | str
 
 
 class _AbsentError(ContentError):
-    """A local folder does not have the file, in whatever state."""
+    """A local folder does not have the file at all."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class Depot:
         return (
             f"Get the file by other means (sha256 of its content: {file.sha256}) and put it into {self.folder}, or as "
             f"{self.dataset}/{file.name} into a folder or web server that params.yaml names in `images.mirrors`; "
-            f"then run again. A download that broke off continues where it stopped."
+            f"then run again. An interrupted download resumes where it stopped."
         )
 
     def _download(self, url: str, file: PublishedFile) -> Path:
-        """Fetch one URL into the folder of downloads; a beginning that does not fit the rest is fetched anew."""
+        """Fetch one URL into the folder of downloads; a partial file that does not match the rest is fetched anew."""
         part = part_path(self.folder, url, file)
         continued = part.exists()
         try:
@@ -115,7 +115,7 @@ def mirror_place(mirror: str, dataset: str, name: str) -> Place:
 
 
 def part_path(folder: Path, url: str, file: PublishedFile) -> Path:
-    """Return the name of a download in the making: one per URL, for mirrors may compress in different ways."""
+    """Return the path of an unfinished download: one per URL, since mirrors may compress differently."""
     return folder / f"{file.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
 
 
@@ -147,7 +147,7 @@ def _downloader(file: PublishedFile, part: Path, patience: Patience) -> Callable
             with Path(output).open("wb") as unwrapped:
                 unwrapped.writelines(chunks(part, gunzip=True, most_bytes=file.size))
         except ContentError:
-            part.unlink()  # to continue it would be in vain
+            part.unlink()  # continuing it cannot succeed
             raise
         part.unlink()
 

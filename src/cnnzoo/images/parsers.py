@@ -1,7 +1,7 @@
 """Readers of the formats in which the data sets are published. Nothing is unpickled, nothing is extracted to disk.
 
 Sizes are known beforehand and bound what is read, so a small malicious file cannot fill the memory.
-Each reader raises `CnnzooError` that names the file if it does not have its format.
+Each reader raises `CnnzooError` that names the file if it is not in the expected format.
 
 Shape letters: B images, H W pixels, C colour channels.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat, whosmat
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images.content import ContentError, chunks
 from cnnzoo.images.imageset import ImageSet
 
@@ -40,7 +40,7 @@ SVHN_MOST_IMAGES = 100_000
 
 
 def idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an IDX file of uint8, gzipped or not, that has that many dimensions.
+    """Read an IDX file of uint8, gzipped or not, with the given number of dimensions.
 
     Format: two zero bytes, the type, the number of dimensions, the dimensions as big-endian uint32, the values.
     """
@@ -66,7 +66,7 @@ def idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def idx_set(paths: Sequence[Path]) -> ImageSet:
-    """Read the four IDX files of MNIST and its kin: training images, training labels, test images, test labels."""
+    """Read the four IDX files of a set like MNIST: training images, training labels, test images, test labels."""
     train_images, train_labels, test_images, test_labels = paths
     return ImageSet(
         idx(train_images, 3)[..., np.newaxis],  # (B, H, W, 1)
@@ -77,7 +77,7 @@ def idx_set(paths: Sequence[Path]) -> ImageSet:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in an error after `most_bytes`."""
+    """A stream that raises an error after `most_bytes`."""
 
     def __init__(self, stream: gzip.GzipFile, most_bytes: int) -> None:
         self._stream = stream
@@ -122,7 +122,7 @@ def _tar_members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
                 if member.name not in names or not member.isreg():
                     continue
                 if member.name in members or member.size > CIFAR_BATCH_MOST_BYTES:
-                    raise ContentError(f"{member.name} is there twice or too long")
+                    raise ContentError(f"{member.name} occurs twice or is too long")
                 content = tar.extractfile(member)
                 members[member.name] = content.read() if content else b""
     return members

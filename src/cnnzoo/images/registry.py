@@ -1,10 +1,10 @@
-"""The data sets: what they consist of, where they are published, who reads them. A new one is one more entry."""
+"""The data sets: what they consist of, where they are published, how they are read. A new one is one more entry."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images.content import PublishedFile
 from cnnzoo.images.download import Depot
 from cnnzoo.images.embedded import mnist5k
@@ -104,14 +104,10 @@ DATASETS: Mapping[str, Dataset] = {
         extent=Extent(73_257, 26_032, 32, 3),
         files=(
             PublishedFile(
-                "train_32x32.mat",
-                182_040_794,
-                "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+                "train_32x32.mat", 182_040_794, "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8"
             ),
             PublishedFile(
-                "test_32x32.mat",
-                64_275_384,
-                "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+                "test_32x32.mat", 64_275_384, "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b"
             ),
         ),
         addresses=("http://ufldl.stanford.edu/housenumbers/",),  # plain http: the digest is what protects
@@ -123,9 +119,15 @@ DATASETS: Mapping[str, Dataset] = {
 
 
 def prepare(dataset: str, mirrors: Sequence[str], downloads: Path) -> ImageSet:
-    """Return a data set, its files fetched if need be and checked: see `cnnzoo.images.prepare`."""
+    """Return a data set, its files downloaded if needed, and checked: see `cnnzoo.images.prepare`."""
     if dataset not in DATASETS:
         raise CnnzooError(f"no data set `{dataset}`; the registry has {', '.join(DATASETS)}")
     record = DATASETS[dataset]
     depot = Depot(dataset, downloads, mirrors, record.addresses)
-    return record.parse([depot.fetch(file) for file in record.files])
+    paths = [depot.fetch(file) for file in record.files]
+    try:
+        return record.parse(paths)
+    except CnnzooError as error:
+        if not paths or any(str(path) in str(error) for path in paths):
+            raise
+        raise CnnzooError(f"{paths[0].parent}: {error}") from error

@@ -1,7 +1,7 @@
 """One file over HTTP, continued where an earlier attempt stopped.
 
-The bytes go to a partial file as they come, so whatever ends the process, little is lost. A server that ignores
-the Range header is read from the start. Bytes are stored as sent (no transparent decompression): only so do they
+The bytes go to a partial file as they arrive, so little is lost whatever ends the process. A server that ignores
+the Range header is read from the start. Bytes are stored as sent (no transparent decompression): only then do they
 agree with the ranges.
 """
 
@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
-from cnnzoo.images.progress import transfer_progress
+from cnnzoo.core.progress import transfer_progress
 
 CHUNK_BYTES = 1 << 16
 OK, PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 200, 206, 416
@@ -29,16 +29,16 @@ class Patience:
     connect_s: float = 10.0
     read_s: float = 60.0
     attempts: int = 4
-    """Attempts in a row that bring no new byte."""
+    """How many attempts in a row may bring no new bytes."""
     pause_s: float = 1.0
 
 
 class TransferError(Exception):
-    """A server did not give the file; the message says why. What came is kept for the next attempt."""
+    """A server did not deliver the file; the message says why. What arrived is kept for the next attempt."""
 
 
 class _CutError(Exception):
-    """The file did not come whole: worth another attempt."""
+    """The file arrived incomplete: worth another attempt."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Transfer:
                 return  # every byte was there already
             start, total = self._placement(response, offset)
             if total is not None and total > self.most_bytes:
-                raise TransferError(f"holds {total} bytes, expected are at most {self.most_bytes}: another file")
+                raise TransferError(f"holds {total} bytes, expected at most {self.most_bytes}: not the same file")
             self._store(response, start, total)
 
     def _placement(self, response: requests.Response, offset: int) -> tuple[int, int | None]:
-        """Return where the body starts in the file, and the size of the whole file if the server tells it."""
+        """Return where the body starts in the file, and the size of the whole file if the server sends it."""
         if response.status_code == OK:
             length = response.headers.get("Content-Length", "")
             return 0, int(length) if length.isdecimal() else None
@@ -95,7 +95,7 @@ class Transfer:
                 return offset, total
         if offset and response.status_code in (PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE):
             self.part.unlink()
-            raise _CutError("the file at the address does not continue the part that was here")
+            raise _CutError("the file at the address does not match the partial download")
         raise TransferError(f"HTTP {response.status_code} {response.reason}")
 
     def _store(self, response: requests.Response, start: int, total: int | None) -> None:
@@ -106,13 +106,13 @@ class Transfer:
                 for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
                     size += len(chunk)
                     if size > self.most_bytes:
-                        raise TransferError(f"sends more than the {self.most_bytes} bytes expected: another file")
+                        raise TransferError(f"sends more than the {self.most_bytes} bytes expected: not the same file")
                     file.write(chunk)
                     advance(len(chunk))
             except HTTPError as error:
                 raise _CutError(_reason(error)) from error
         if total is not None and size < total:
-            raise _CutError(f"{size} of {total} bytes came")
+            raise _CutError(f"{size} of {total} bytes arrived")
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0

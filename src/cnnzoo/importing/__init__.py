@@ -1,7 +1,8 @@
 """Import: a published collection, as downloaded or as a folder, becomes a collection of the project.
 
-Its weights, layout and metrics are taken byte for byte; a split is drawn where none came with it. The collection
-appears under its name, and params.yaml defines it, only when everything is there and checked.
+Files in the published form are taken byte for byte. Others are read leniently and written in that form; what was
+changed is said. A split is drawn where none came with it. The collection appears under its name, and params.yaml
+defines it, only when everything is there and checked.
 
 Shape letters: R rows of the matrix.
 """
@@ -16,16 +17,18 @@ from typing import get_args
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from cnnzoo import collection, config
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.collection import Collection, write_split
-from cnnzoo.collection import format as published
-from cnnzoo.errors import CnnzooError
-from cnnzoo.images.progress import say
+from cnnzoo import config
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.locks import lock_or_fail
+from cnnzoo.core.progress import say
+from cnnzoo.features.names import check_feature_sets
 from cnnzoo.importing.source import CHUNK_BYTES, stem
 from cnnzoo.importing.staging import Staging
-from cnnzoo.layout import Architecture
-from cnnzoo.locks import only_one
+from cnnzoo.network.layout import Architecture
+from cnnzoo.zoo import Collection, check, claims_our_form, write_split
+from cnnzoo.zoo import format as published
+from cnnzoo.zoo.lenient import Readable
 
 __all__ = ["Import", "import_zoo"]
 
@@ -53,6 +56,7 @@ def import_zoo(artifacts: Artifacts, source: Path, name: str | None = None, data
     unsafe, damaged or not a collection; params.yaml and all collections are then as before.
     """
     params = config.load(artifacts.params)
+    check_feature_sets(params, str(artifacts.params))
     if not source.is_dir() and not source.is_file():
         raise CnnzooError(f"{source}: no such file or folder; expected a published archive such as mnist.tar.xz")
     name = _checked_name(stem(source) if name is None else name)
@@ -73,7 +77,7 @@ def _import(artifacts: Artifacts, params: config.Params, source: Path, name: str
         raise
     entry = _definition(params, zoo, name, dataset)
     if name not in params.imported:
-        config.add_imported(artifacts.params, name, entry)
+        config.add_imported(artifacts.params, name, entry, check_feature_sets)
     staging.publish()
     return Import(name, staging.target, entry.dataset, len(zoo.final()), len(zoo.weights))
 
@@ -81,7 +85,7 @@ def _import(artifacts: Artifacts, params: config.Params, source: Path, name: str
 def _only_import(artifacts: Artifacts, name: str) -> AbstractContextManager[None]:
     """Hold the lock of a collection's import."""
     lock = artifacts.unfinished(name) / "import.lock"
-    return only_one(lock, f"another import of `{name}` is under way", "Wait for it, or end it.")
+    return lock_or_fail(lock, f"another import of `{name}` is under way", "Wait for it, or end it.")
 
 
 def _checked_name(name: str) -> str:
@@ -100,7 +104,7 @@ def _refuse_taken(artifacts: Artifacts, params: config.Params, name: str) -> Non
     if artifacts.zoo(name).exists():
         raise CnnzooError(
             f"{artifacts.zoo(name)}: there is a collection of that name already. Choose another with --name NAME, or "
-            "move that folder away to import anew."
+            "move that folder away to import again."
         )
 
 
@@ -119,9 +123,10 @@ def _checked_collection(folder: Path, source: Path, drawn: tuple[int, str, bool]
     say(f"checking {source.name}")
     _check_unpacked_metrics(folder, source)
     seed, name, wanted = drawn
+    _normalise(folder, source)
     if wanted:
         _draw_split(folder, seed, name)
-    if problems := collection.check(folder):
+    if problems := check(folder):
         shown = [f"  - {problem.removeprefix(f'{folder}/')}" for problem in problems[:SHOWN_PROBLEMS]]
         more = [f"  and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else []
         raise CnnzooError(
@@ -141,9 +146,23 @@ def _checked_collection(folder: Path, source: Path, drawn: tuple[int, str, bool]
     return zoo
 
 
+def _normalise(folder: Path, source: Path) -> None:
+    """Write the files in the published form if they are not in it, and say what was changed."""
+    if claims_our_form(folder):
+        return
+    found = Readable.of(folder)
+    found.write(folder)
+    if found.changes:
+        say(
+            "\n".join(
+                [f"{source.name}: read, and written in the published form:", *(f"  - {c}" for c in found.changes)]
+            )
+        )
+
+
 def _check_unpacked_metrics(folder: Path, source: Path) -> None:
-    """Raise `CnnzooError` if metrics.csv.gz unpacks to far more than its rows need. Of damage the check tells."""
-    rows = len(published.open_weights(folder / published.WEIGHTS))
+    """Raise `CnnzooError` if metrics.csv.gz unpacks to far more than its rows need; the check finds other damage."""
+    rows = len(published.map_weights(folder / published.WEIGHTS))
     most, count = min(METRICS_ROW_BYTES * (rows + 1), METRICS_MOST_BYTES), 0
     with suppress(OSError, EOFError, zlib.error), gzip.open(folder / published.METRICS) as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -156,7 +175,7 @@ def _check_unpacked_metrics(folder: Path, source: Path) -> None:
 
 
 def _draw_split(folder: Path, seed: int, name: str) -> None:
-    """Write split.csv; not for files that do not belong together: of those `check` tells what is wrong."""
+    """Write split.csv; not for files that do not belong together: `check` reports those."""
     try:
         networks = Collection.open(folder).networks  # (R,)
     except CnnzooError:

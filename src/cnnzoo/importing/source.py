@@ -1,4 +1,4 @@
-"""What is to be imported: a tar archive or a folder, read one wanted file after the other, never trusted.
+"""What is to be imported: a tar or zip archive or a folder, read one wanted file after the other, never trusted.
 
 An archive is read as a stream, once, in bounded memory. Nothing is ever extracted under a path that it names: of its
 members only the base name counts, and only the names of the published format. The decompressors of the standard library
@@ -10,16 +10,17 @@ import gzip
 import lzma
 import re
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
-from cnnzoo.collection import format as published
-from cnnzoo.errors import CnnzooError
-from cnnzoo.images.progress import Advance
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.progress import Advance
+from cnnzoo.zoo import format as published
 
 CHUNK_BYTES = 1 << 20
 LONGEST_NAME = 1 << 16
@@ -40,9 +41,29 @@ MOST_BYTES = {
     published.DIVERGED: 10**8,
 }
 """The wanted files and the largest size of each; the published matrices have 5.4 GB, their metrics some 10 MB."""
-DECOMPRESSORS = {b"\x1f\x8b": gzip.GzipFile, b"\xfd7zXZ\x00": lzma.LZMAFile, b"BZh": bz2.BZ2File}
+
+
+def _open_gzip(file: IO[bytes]) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+
+
+def _open_zstd(file: IO[bytes]) -> IO[bytes]:
+    """Open a stream compressed with zstd; pyarrow has the decompressor that the standard library lacks."""
+    import pyarrow
+
+    return cast("IO[bytes]", pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd"))
+
+
+SPLITS = re.compile(r".*split.*\.csv")
+"""Names of split files: the literature's are named after their data set."""
+DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": _open_gzip,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+    b"BZh": bz2.BZ2File,
+    b"\x28\xb5\x2f\xfd": _open_zstd,
+}
 """By the first bytes of a file; what begins otherwise is read as a plain tar."""
-ENDINGS = re.compile(r"\.(tar|tar\.(xz|gz|bz2)|txz|tgz|tbz2)$")
+ENDINGS = re.compile(r"\.(tar|tar\.(xz|gz|bz2|zst)|txz|tgz|tbz2|zip)$")
 
 
 @dataclass(frozen=True)
@@ -71,17 +92,20 @@ def fingerprint(source: Path) -> str:
 
 
 def members(source: Path, advance: Advance) -> Iterator[Member]:
-    """Yield the wanted files of an archive or a folder; `advance` hears of the bytes read.
+    """Yield the wanted files of an archive or a folder; `advance` is called with the number of bytes read.
 
     Raises `CnnzooError` if the archive is damaged, or holds what no collection needs and an attack would: absolute
     paths, `..`, links, devices, a wanted file twice, or one of absurd size.
     """
-    found = _folder_members(source, advance) if source.is_dir() else _archive_members(source, advance)
+    if source.is_dir():
+        found = _folder_members(source, advance)
+    else:
+        found = (_zip_members if zipfile.is_zipfile(source) else _archive_members)(source, advance)
     for member in found:
         if member.size > MOST_BYTES[member.name]:
             raise CnnzooError(
                 f"{source}: `{member.name}` has {member.size / 1e6:,.0f} MB, at most "
-                f"{MOST_BYTES[member.name] / 1e6:,.0f} MB are taken: not a collection of small networks"
+                f"{MOST_BYTES[member.name] / 1e6:,.0f} MB are accepted: not a collection of small networks"
             )
         yield member
 
@@ -90,14 +114,48 @@ def _files(source: Path) -> list[Path]:
     """Return the archive itself, or the wanted files of a folder."""
     if not source.is_dir():
         return [source]
-    return [source / name for name in MOST_BYTES if (source / name).is_file()]
+    files = [source / name for name in MOST_BYTES if (source / name).is_file()]
+    if source / published.SPLIT not in files:
+        files += [path for path in source.iterdir() if SPLITS.fullmatch(path.name) and path.is_file()]
+    return files
+
+
+def _published_name(name: str) -> str:
+    """Return the name under which a file is wanted."""
+    return published.SPLIT if SPLITS.fullmatch(name) else name
+
+
+def _refuse_twice(path: Path, name: str, seen: set[str]) -> None:
+    if name in seen:
+        raise CnnzooError(f"{path}: holds `{name}` twice; unpack the wanted folder and import that")
+    seen.add(name)
 
 
 def _folder_members(folder: Path, advance: Advance) -> Iterator[Member]:
+    seen: set[str] = set()
     for path in _files(folder):
+        name = _published_name(path.name)
+        _refuse_twice(folder, name, seen)
         with path.open("rb") as file:
             size = path.stat().st_size
-            yield Member(path.name, size, _chunks(folder, path.name, cast("IO[bytes]", _Counted(file, advance)), size))
+            yield Member(name, size, _chunks(folder, path.name, cast("IO[bytes]", _Counted(file, advance)), size))
+
+
+def _zip_members(path: Path, advance: Advance) -> Iterator[Member]:
+    seen: set[str] = set()
+    with _damage_told(path), zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename.startswith("/") or ".." in PurePosixPath(entry.filename).parts:
+                raise CnnzooError(
+                    f"{path}: `{entry.filename}` leads out of the archive's folder: nothing was taken from it"
+                )
+            name = _published_name(PurePosixPath(entry.filename).name)
+            if entry.is_dir() or name not in MOST_BYTES:
+                continue
+            _refuse_twice(path, name, seen)
+            with archive.open(entry) as content:
+                yield Member(name, entry.file_size, _chunks(path, name, content, entry.file_size))
+            advance(entry.compress_size)
 
 
 def _archive_members(path: Path, advance: Advance) -> Iterator[Member]:
@@ -108,14 +166,10 @@ def _archive_members(path: Path, advance: Advance) -> Iterator[Member]:
             while (entry := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined] # it grows, and archives may have millions
                 _refuse_unsafe(path, entry)
-                name = PurePosixPath(entry.name).name
+                name = _published_name(PurePosixPath(entry.name).name)
                 if not entry.isreg() or name not in MOST_BYTES:
                     continue
-                if name in seen:
-                    raise CnnzooError(
-                        f"{path}: holds `{name}` twice; unpack the wanted folder and import that (`tar -xf {path}`)"
-                    )
-                seen.add(name)
+                _refuse_twice(path, name, seen)
                 content = cast("IO[bytes]", archive.extractfile(entry))
                 yield Member(name, entry.size, _chunks(path, name, content, entry.size))
         while stream.read(CHUNK_BYTES):  # what follows the last member, up to the checksum
@@ -160,13 +214,15 @@ def _decompressed(file: IO[bytes], advance: Advance) -> IO[bytes]:
     counted = cast("IO[bytes]", _Counted(file, advance))
     for magic, opener in DECOMPRESSORS.items():
         if start.startswith(magic):
-            stream = opener(fileobj=counted) if opener is gzip.GzipFile else opener(counted)
-            return cast("IO[bytes]", stream)
+            return cast("IO[bytes]", opener(counted))
     return counted
 
 
 class _Counted:
-    """A file that tells how many bytes were read."""
+    """A file that reports how many bytes were read."""
+
+    closed = False
+    """What pyarrow asks before it reads."""
 
     def __init__(self, file: IO[bytes], advance: Advance) -> None:
         self._file, self._advance = file, advance
@@ -200,9 +256,19 @@ def _damage_told(path: Path) -> Iterator[None]:
     """Turn what decompressors and tarfile raise on damaged data into a `CnnzooError`; faults of the machine pass."""
     try:
         yield
-    except (tarfile.TarError, lzma.LZMAError, EOFError, zlib.error, ValueError, RecursionError, OSError) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        lzma.LZMAError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        RecursionError,
+        OSError,
+    ) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise CnnzooError(
-            f"{path}: not a whole tar archive, plain or compressed with xz, gzip or bzip2 ({error}). {_REMEDY}"
+            f"{path}: not a whole tar archive (plain, or compressed with xz, gzip, bzip2 or zstd) or zip archive "
+            f"({error}). {_REMEDY}"
         ) from error

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import tokenize
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnzoo.atomic import write_text
-from cnnzoo.collection import format as published
-from cnnzoo.errors import CnnzooError
-from cnnzoo.images.progress import transfer_progress
+from cnnzoo.core.atomic import write_text
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.progress import transfer_progress
 from cnnzoo.importing.source import CHUNK_BYTES, REQUIRED, Member, fingerprint, members, total_bytes
+from cnnzoo.zoo import format as published
 
 
 @dataclass
@@ -138,14 +139,13 @@ def _check_header(start: bytes, size: int, source: Path) -> None:
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read(file)
-    except ValueError as error:
+        shape, _, dtype = read(file)
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:  # of a malformed header
         raise CnnzooError(f"{source}: `{published.WEIGHTS}` is not a .npy file of plain numbers ({error})") from error
-    expected = f"{source}: `{published.WEIGHTS}` must be float32 (rows, parameters) in C order"
+    expected = f"{source}: `{published.WEIGHTS}` must be floating point (rows, parameters)"
     if dtype.hasobject:
         raise CnnzooError(f"{expected}; it holds pickled Python objects, which are never loaded: they can run any code")
-    if dtype != np.dtype("<f4") or len(shape) != 2 or min(shape) < 1 or is_fortran:
-        order = "Fortran" if is_fortran else "C"
-        raise CnnzooError(f"{expected}, got {dtype.str} {shape} in {order} order; store it anew with `numpy.save`")
-    if size != (announced := file.tell() + 4 * shape[0] * shape[1]):
+    if dtype.kind != "f" or len(shape) != 2 or min(shape) < 1:
+        raise CnnzooError(f"{expected}, got {dtype.str} {shape}")
+    if size != (announced := file.tell() + dtype.itemsize * shape[0] * shape[1]):
         raise CnnzooError(f"{source}: `{published.WEIGHTS}` has {size} bytes, its header announces {announced}")

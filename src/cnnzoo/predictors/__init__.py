@@ -12,9 +12,9 @@ from pathlib import Path
 
 from cnnzoo.predictors.base import Predictor
 from cnnzoo.predictors.boosting import BoostedTrees
+from cnnzoo.predictors.learned_probes import LearnedProbes
 from cnnzoo.predictors.linear import LogitLinear
 from cnnzoo.predictors.mlp import DNN
-from cnnzoo.predictors.nfn import NFN
 from cnnzoo.predictors.stacking import Stack
 from cnnzoo.predictors.storage import load_predictor, save_predictor
 
@@ -22,7 +22,7 @@ REGISTRY: dict[str, type[Predictor]] = {
     "linear": LogitLinear,
     "catboost": BoostedTrees,
     "dnn": DNN,
-    "nfn": NFN,
+    "learned_probes": LearnedProbes,
     "stack": Stack,
 }
 """The predictors by their names in params.yaml (`config.PredictorName`)."""
@@ -39,4 +39,4 @@ def load(folder: Path) -> Predictor:
     return load_predictor(REGISTRY, folder)
 
 
-__all__ = ["DNN", "NFN", "REGISTRY", "BoostedTrees", "LogitLinear", "Predictor", "Stack", "load", "save"]
+__all__ = ["DNN", "REGISTRY", "BoostedTrees", "LearnedProbes", "LogitLinear", "Predictor", "Stack", "load", "save"]

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from optuna.trial import BaseTrial
+from scipy.special import logit
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from cnnzoo.predictors.tables import Table, Words, encode_words, find_words, has_words
+from cnnzoo.predictors.tables import Categories, Table, encode_categories, find_categories, has_categories
 
 Floats = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
@@ -33,14 +34,16 @@ class Predictor(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc] # sci
     `_restore`) and which settings are worth trying (`suggest`).
     """
 
-    words_: Words
-    """The columns that hold words, by position, with the words they know."""
+    categories_: Categories
+    """The categorical columns, by position, each with its categories."""
     target_range_: tuple[float, float]
     """What fractions 0 and 1 stand for: (0, 1) for accuracies."""
     start: ClassVar[dict[str, Any]]
     """Settings worth trying first, by the names that `suggest` gives them."""
+    version: ClassVar[int]
+    """To be raised when the same data and settings give other predictions: a search does not reuse older trials."""
 
-    def fit(self, X: Any, y: ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
+    def fit(self, X: Any, y: ArrayLike) -> Self:
         """Learn from a table (n, F), array or DataFrame, and targets (n,)."""
         table, target = self._read_training(X, y)
         self.target_range_ = _target_range(target)
@@ -48,11 +51,16 @@ class Predictor(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc] # sci
         self._learn(table, (target - low) / (high - low))
         return self
 
-    def predict(self, X: Any) -> Floats:  # noqa: N803
+    def predict(self, X: Any) -> Floats:
         """Return the predictions (n,) for a table (n, F) with the features of the training table."""
         check_is_fitted(self)
         low, high = self.target_range_
         return low + (high - low) * self._predict_fractions(self._read(X))
+
+    @classmethod
+    def versions(cls) -> tuple[int, ...]:
+        """Return the versions of all that its predictions depend on besides data, settings and libraries."""
+        return (cls.version,)
 
     @classmethod
     @abstractmethod
@@ -75,28 +83,28 @@ class Predictor(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc] # sci
     def _restore(self, folder: Path, values: dict[str, Any], arrays: Arrays) -> None:
         """Take over what `_state` returned."""
 
-    def _read_training(self, X: Any, y: ArrayLike) -> tuple[Table, Floats]:  # noqa: N803
-        if not has_words(X):
-            self.words_ = {}
+    def _read_training(self, X: Any, y: ArrayLike) -> tuple[Table, Floats]:
+        if not has_categories(X):
+            self.categories_ = {}
             values, target = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
             return Table(values, {}), np.asarray(target, dtype=np.float64)
         validate_data(self, X, skip_check_array=True)
-        self.words_ = find_words(X)
+        self.categories_ = find_categories(X)
         target = column_or_1d(y, dtype=np.float64)
         check_consistent_length(X, target)
         if not np.isfinite(target).all():
             raise ValueError("the targets contain NaN or infinity")
-        return encode_words(X, self.words_), target
+        return encode_categories(X, self.categories_), target
 
-    def _read(self, X: Any) -> Table:  # noqa: N803
-        if not self.words_:
+    def _read(self, X: Any) -> Table:
+        if not self.categories_:
             return Table(validate_data(self, X, dtype=[np.float64, np.float32], reset=False), {})
         validate_data(self, X, skip_check_array=True, reset=False)
         if not isinstance(X, pd.DataFrame):
             raise ValueError(
-                f"fitted on a DataFrame with words, got {type(X).__name__}: give a DataFrame with its columns"
+                f"fitted on a DataFrame with categorical columns, got {type(X).__name__}: give one with its columns"
             )
-        return encode_words(X, self.words_)
+        return encode_categories(X, self.categories_)
 
 
 def _target_range(target: Floats) -> tuple[float, float]:
@@ -104,6 +112,11 @@ def _target_range(target: Floats) -> tuple[float, float]:
     if low >= 0 and high <= 1:
         return 0.0, 1.0
     return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def mean_logit(fractions: Floats) -> float:
+    """Return the logit of the mean: where every predictor starts, so that learning little does no harm."""
+    return float(logit(np.clip(fractions.mean(), 1e-6, 1 - 1e-6)))
 
 
 def set_aside(rows: int, fraction: float, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

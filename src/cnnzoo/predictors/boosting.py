@@ -18,7 +18,7 @@ from cnnzoo.predictors.tables import Table
 
 MODEL = "trees.cbm"
 ONE_HOT_MAX_SIZE = 16
-"""Words with at most so many values are split one against the rest; target statistics only help with many values."""
+"""Columns of at most so many categories are split one against the rest; target statistics only help with more."""
 
 MOST_COLUMNS = 512
 """Most features a split chooses from: more cost time in proportion and help little. The best published settings stay
@@ -34,14 +34,14 @@ PASSING_METADATA = {"train_finish_time", "model_guid", "params"}
 class BoostedTrees(Predictor):
     """Gradient boosting of symmetric trees with cross-entropy, so predictions stay in [0, 1].
 
-    Names are CatBoost's. Words are its native categories. `rsm`, `border_count` and `depth` are upper limits: a split
-    chooses from at most MOST_COLUMNS features, and small tables get fewer borders and leaves, and sample more. A random
-    `validation_fraction` of the training rows decides how many of `iterations` trees are kept: training stops when
-    its error has not improved for `patience` trees. `n_jobs` threads (None: 1, -1: all) do not change the result. If
-    no feature or no target varies, the mean is predicted.
+    The trees start from the mean. Names are those of CatBoost. `rsm`, `border_count` and `depth` are upper limits: a
+    split chooses from at most MOST_COLUMNS features, and small tables get fewer borders and leaves, and sample more. A
+    random `validation_fraction` of the training rows decides how many of `iterations` trees are kept: training stops
+    when its error has not improved for `patience` trees. `n_jobs` threads (None: 1, -1: all) do not change the result.
+    If no feature or no target varies, the mean is predicted.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - scikit-learn: each setting is an argument
+    def __init__(
         self,
         iterations: int = 1000,
         learning_rate: float = 0.05,
@@ -67,6 +67,7 @@ class BoostedTrees(Predictor):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
+    version: ClassVar[int] = 2
     start: ClassVar[dict[str, Any]] = {
         "learning_rate": 0.05,
         "depth": 5,
@@ -96,6 +97,7 @@ class BoostedTrees(Predictor):
         self.model_ = CatBoost(
             {
                 "loss_function": "CrossEntropy",
+                "boost_from_average": True,  # else every fit begins at 0.5, and few trees do not leave it
                 "iterations": self.iterations,
                 "learning_rate": self.learning_rate,
                 "depth": min(self.depth, max(1, len(learn).bit_length() - 2)),
@@ -143,8 +145,8 @@ class BoostedTrees(Predictor):
 
 
 def _pool(table: Table, fractions: Floats | None = None) -> Pool:
-    if not table.words:
+    if not table.categories:
         return Pool(table.values, label=fractions)
     frame = pd.DataFrame(table.values)
-    frame = frame.astype(dict.fromkeys(table.words, np.int64))
-    return Pool(frame, label=fractions, cat_features=list(table.words))
+    frame = frame.astype(dict.fromkeys(table.categories, np.int64))
+    return Pool(frame, label=fractions, cat_features=list(table.categories))

@@ -15,9 +15,12 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+
+from cnnzoo.core.signals import held_back
+from cnnzoo.core.trainer import EndBetweenBatches, make_trainer
 
 VALIDATION_LOSS = "validation_loss"
 VALIDATION_BATCH = 4096
@@ -68,18 +71,8 @@ def fit_module(module: Regressor, learning: Batch, schedule: Schedule, seed: int
         held = TensorDataset(*stopping)
         validation = _loader(held, SequentialSampler(held), VALIDATION_BATCH)
     keeper = _KeepBest(schedule.patience, validation)
-    with _quiet(), one_thread():
-        trainer = lightning.Trainer(
-            accelerator="cpu",
-            devices=1,
-            max_epochs=schedule.max_epochs,
-            callbacks=[keeper],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
+    with _quiet(), one_thread(), held_back() as stop:
+        trainer = make_trainer([keeper, EndBetweenBatches(stop)], accelerator="cpu", max_epochs=schedule.max_epochs)
         trainer.fit(module, _loader(rows, order, schedule.minibatch), validation)
     keeper.restore(module)
     return trainer.current_epoch if keeper.best is None else keeper.best_epoch

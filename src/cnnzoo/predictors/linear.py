@@ -12,9 +12,9 @@ import numpy as np
 from optuna.trial import BaseTrial
 from scipy.linalg import qr
 from scipy.optimize import minimize
-from scipy.special import expit, logit
+from scipy.special import expit
 
-from cnnzoo.predictors.base import Arrays, Floats, Predictor
+from cnnzoo.predictors.base import Arrays, Floats, Predictor, mean_logit
 from cnnzoo.predictors.tables import SCALINGS, Encoder, Scaling, Table
 
 Loss = Literal["squared_error", "cross_entropy"]
@@ -43,6 +43,7 @@ class LogitLinear(Predictor):
         self.max_iter = max_iter
         self.tol = tol
 
+    version: ClassVar[int] = 1
     start: ClassVar[dict[str, Any]] = {"l2": 1e-3, "loss": "squared_error", "scaling": "standard"}
 
     @classmethod
@@ -65,7 +66,7 @@ class LogitLinear(Predictor):
             basis, reduced = qr(inputs.T, mode="economic", check_finite=False)  # (E, n), (n, n)
             inputs = np.asarray(reduced.T, dtype=np.float64)
         start = np.zeros(inputs.shape[1] + 1)
-        start[-1] = logit(np.clip(fractions.mean(), 1e-6, 1 - 1e-6))
+        start[-1] = mean_logit(fractions)
         solution, steps = self._minimise("cross_entropy", inputs, fractions, start)
         if self.loss == "squared_error":
             solution, more = self._minimise("squared_error", inputs, fractions, solution)
@@ -105,14 +106,14 @@ class LogitLinear(Predictor):
     def feature_importances_(self) -> Floats:
         """How much each feature (F,) moves the logit.
 
-        It is the size of a scaled number's coefficient, and the standard deviation of the coefficients of a word.
+        It is the size of a scaled number's coefficient, and the standard deviation of the coefficients of a category.
         """
-        words = self.encoder_.words
-        numbers = [column for column in range(self.n_features_in_) if column not in words]
+        categories = self.encoder_.categories
+        numbers = [column for column in range(self.n_features_in_) if column not in categories]
         importances = np.empty(self.n_features_in_)
         importances[numbers] = np.abs(self.coef_[: len(numbers)])
-        ends = len(numbers) + np.cumsum([len(known) for known in words.values()], dtype=np.int64)
-        for (column, known), end in zip(words.items(), ends, strict=True):
+        ends = len(numbers) + np.cumsum([len(known) for known in categories.values()], dtype=np.int64)
+        for (column, known), end in zip(categories.items(), ends, strict=True):
             importances[column] = np.std(self.coef_[end - len(known) : end]) if known else 0.0
         return importances
 
@@ -123,4 +124,4 @@ class LogitLinear(Predictor):
     def _restore(self, folder: Path, values: dict[str, Any], arrays: Arrays) -> None:
         self.coef_ = arrays.pop("coef")
         self.intercept_, self.n_iter_ = values["intercept"], values["n_iter"]
-        self.encoder_ = Encoder(values["scaling"], self.words_, arrays)
+        self.encoder_ = Encoder(values["scaling"], self.categories_, arrays)

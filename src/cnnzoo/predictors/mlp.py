@@ -15,7 +15,7 @@ from optuna.trial import BaseTrial
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from cnnzoo.predictors.base import Arrays, Floats, Predictor, set_aside
+from cnnzoo.predictors.base import Arrays, Floats, Predictor, mean_logit, set_aside
 from cnnzoo.predictors.fitting import Batch, Regressor, Schedule, fit_module, seeded
 from cnnzoo.predictors.tables import SCALINGS, Encoder, Scaling, Table
 
@@ -31,7 +31,7 @@ class DNN(Predictor):
     `random_state` alone: the global random state is neither used nor changed.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - scikit-learn: each setting is an argument
+    def __init__(
         self,
         hidden_layers: int = 3,
         hidden_units: int = 256,
@@ -59,6 +59,7 @@ class DNN(Predictor):
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
+    version: ClassVar[int] = 2
     start: ClassVar[dict[str, Any]] = {
         "hidden_layers": 3,
         "hidden_units": 256,
@@ -95,7 +96,7 @@ class DNN(Predictor):
         learning = self._tensors(table.rows(learn), fractions[learn])
         stopping = self._tensors(table.rows(stop), fractions[stop])
         with seeded(seed):
-            module = _Module(self, learning[0].shape[1], start=float(fractions[learn].mean()))
+            module = _Module(self, learning[0].shape[1], start=mean_logit(fractions[learn]))
             schedule = Schedule(self.minibatch, self.max_epochs, self.patience)
             self.epochs_ = fit_module(module, learning, schedule, seed, stopping)
         self.network_ = _to_arrays(module.linear)
@@ -124,12 +125,12 @@ class DNN(Predictor):
             (arrays.pop(f"layer_{index}.kernel"), arrays.pop(f"layer_{index}.bias"))
             for index in range(values["layers"])
         ]
-        self.encoder_ = Encoder(values["scaling"], self.words_, arrays)
+        self.encoder_ = Encoder(values["scaling"], self.categories_, arrays)
         self.epochs_ = values["epochs"]
 
 
 class _Module(Regressor):
-    """The network in training. It begins by predicting `start`, the mean target: few steps then do no harm."""
+    """The network in training. It begins by predicting one value for all, whose logit is `start`."""
 
     def __init__(self, settings: DNN, inputs: int, start: float) -> None:
         super().__init__()
@@ -144,7 +145,7 @@ class _Module(Regressor):
             width = settings.hidden_units
         output = nn.Linear(width, 1)
         nn.init.zeros_(output.weight)
-        nn.init.constant_(output.bias, float(np.log((start + 1e-3) / (1 - start + 1e-3))))
+        nn.init.constant_(output.bias, start)
         self.network = nn.Sequential(*layers, output)
         self.linear = [layer for layer in (*layers, output) if isinstance(layer, nn.Linear)]
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnzoo.features import Weights
-from cnnzoo.layout import KERNEL_SIZE, STRIDE, Architecture, Layout, layout_of
+from cnnzoo.network.layout import KERNEL_SIZE, STRIDE, Architecture, Layout, layout_of
+from cnnzoo.network.stacked import run_networks
 
 Activation = Callable[[Tensor], Tensor]
 SMALLEST_SIDE = 15
@@ -81,7 +82,7 @@ class Probing(nn.Module):
     def forward(self, weights: Tensor, is_relu: Tensor | None) -> Tensor:
         """Return the descriptions (B, D) of networks (B, P).
 
-        `is_relu` (B,) tells which networks have relu units; the others have tanh. If it is not known, each network is
+        `is_relu` (B,) says which networks have relu units; the others have tanh. If it is not known, each network is
         run with both, and D is twice as large.
         """
         if is_relu is None:
@@ -109,20 +110,15 @@ class Probing(nn.Module):
 
     def _run(self, weights: Tensor, activation: Activation) -> tuple[Tensor, Tensor]:
         """Return the logits (B, K, U), and how large each layer's activations are and how much they vary (B, 2 * L)."""
-        count, sizes = len(weights), []
-        *convolutions, (dense_bias, dense_kernel) = self.layout.layers
-        # (1, K, S, S, I): before the first layer all networks see the same.
-        maps = self.probes.permute(0, 2, 3, 1)[None]
-        for bias, kernel in convolutions:
-            fan_in = (kernel.end - kernel.start) // kernel.shape[-1]  # 9 * I
-            matrix = weights[:, kernel.start : kernel.end].reshape(count, fan_in, kernel.shape[-1])  # (B, 9 * I, C)
-            patches, side = _patches(maps)  # (B, K * S * S, 9 * I)
-            shift = weights[:, None, bias.start : bias.end]
-            maps = activation(patches @ matrix + shift).view(count, len(self.probes), side, side, kernel.shape[-1])
-            sizes += [_log(maps.abs().mean((1, 2, 3, 4))), _log(maps.std((1, 2, 3), correction=0).mean(1))]
-        pooled = maps.mean((2, 3))  # (B, K, C)
-        matrix = weights[:, dense_kernel.start : dense_kernel.end].reshape(count, *dense_kernel.shape)
-        logits = pooled @ matrix + weights[:, None, dense_bias.start : dense_bias.end]
+        sizes: list[Tensor] = []
+
+        def measure(_: Tensor, maps: Tensor) -> Tensor:
+            sizes.extend([_log(maps.abs().mean((1, 2, 3, 4))), _log(maps.std((1, 2, 3), correction=0).mean(1))])
+            return maps
+
+        _, logits = run_networks(
+            weights, self.probes.permute(0, 2, 3, 1), self.layout, _patches, activation, on_layer=measure
+        )
         return logits, torch.stack(sizes, dim=1)
 
 

@@ -46,7 +46,7 @@ class Stack(Predictor):
     """Weight of each member (M,), not negative."""
     constant_: float
 
-    def __init__(  # noqa: PLR0913, PLR0917 - scikit-learn: each setting is an argument
+    def __init__(
         self,
         folds: int = 3,
         l2: float = 1e-3,
@@ -70,7 +70,13 @@ class Stack(Predictor):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
+    version: ClassVar[int] = 1
     start: ClassVar[dict[str, Any]] = {"l2": 1e-3, "depth": 5, "rsm": 0.5, "hidden_units": 256, "dropout": 0.05}
+
+    @classmethod
+    def versions(cls) -> tuple[int, ...]:
+        """Return its own version and those of its members."""
+        return (cls.version, *(member.version for member in MEMBERS.values()))
 
     @classmethod
     def suggest(cls, trial: BaseTrial) -> dict[str, Any]:
@@ -134,7 +140,11 @@ def _predict_unseen(member: Predictor, table: Table, fractions: Floats, folds: S
 
 def _fit(member: Predictor, table: Table, fractions: Floats) -> Predictor:
     """Fit a member to a table that has been read already."""
-    member.words_, member.n_features_in_, member.target_range_ = table.words, table.values.shape[1], (0.0, 1.0)
+    member.categories_, member.n_features_in_, member.target_range_ = (
+        table.categories,
+        table.values.shape[1],
+        (0.0, 1.0),
+    )
     member._learn(table, fractions)
     return member
 

@@ -1,6 +1,8 @@
-"""Fitted predictors on disk, without pickle: JSON for settings, safetensors for arrays, CatBoost's own format."""
+"""Fitted predictors on disk, without pickle: JSON for settings, safetensors for arrays, CatBoost's own format.
 
-import json
+The JSON file holds the SHA-256 of all files, which are checked before a native library sees them.
+"""
+
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cnnzoo.atomic import atomic_folder
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.atomic import atomic_folder
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.sealed import read_seal, write_seal
 from cnnzoo.predictors.base import Predictor
 
-FORMAT = "cnnzoo-predictor-1"
+FORMAT = "cnnzoo-predictor-2"
 SETTINGS = "predictor.json"
 ARRAYS = "arrays.safetensors"
 
@@ -27,14 +30,13 @@ def save_predictor(name: str, predictor: Predictor, folder: Path) -> None:
             "settings": predictor.get_params(),
             "features": _feature_names(predictor),
             "n_features": predictor.n_features_in_,
-            "words": {str(column): list(known) for column, known in predictor.words_.items()},
+            "categories": {str(column): list(known) for column, known in predictor.categories_.items()},
             "target_range": list(predictor.target_range_),
             "learned": values,
         }
-        text = json.dumps(content, indent=1, allow_nan=False, default=_plain)
-        (new / SETTINGS).write_text(text + "\n", encoding="utf-8")
         if arrays:
             save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, new / ARRAYS)
+        write_seal(new / SETTINGS, content, default=_plain)
 
 
 def load_predictor(registry: dict[str, type[Predictor]], folder: Path) -> Predictor:
@@ -44,14 +46,14 @@ def load_predictor(registry: dict[str, type[Predictor]], folder: Path) -> Predic
     """
     path = folder / SETTINGS
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_seal(path)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, expected {FORMAT}")
         predictor = registry[content["predictor"]](**content["settings"])
         predictor.n_features_in_ = content["n_features"]
         if content["features"] is not None:
             predictor.feature_names_in_ = np.array(content["features"], dtype=object)
-        predictor.words_ = {int(column): tuple(known) for column, known in content["words"].items()}
+        predictor.categories_ = {int(column): tuple(known) for column, known in content["categories"].items()}
         low, high = content["target_range"]
         predictor.target_range_ = (low, high)
         arrays = load_file(folder / ARRAYS) if (folder / ARRAYS).exists() else {}
@@ -72,10 +74,10 @@ def _plain(value: Any) -> Any:
     """Return a NumPy number as a Python number."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"a setting of type {type(value).__name__} cannot be saved; use numbers and words")
+    raise TypeError(f"a setting of type {type(value).__name__} cannot be saved; use numbers and strings")
 
 
 def _catboost_error() -> type[Exception]:
-    from catboost import CatBoostError  # noqa: PLC0415 - only needed where a model is damaged
+    from catboost import CatBoostError
 
     return CatBoostError  # type: ignore[no-any-return]

@@ -6,9 +6,9 @@
 
 import json
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.atomic import atomic_folder
 from cnnzoo.config import Params
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.atomic import atomic_folder
 from cnnzoo.report import tables
 from cnnzoo.report.forecast_figures import forecast_picture
 from cnnzoo.report.leaderboard_figures import activation_picture, best_picture, leaderboard_picture
@@ -21,7 +21,7 @@ from cnnzoo.report.zoo_figures import zoo_pictures
 
 __all__ = ["write_report"]
 
-PAGE, FIGURES, SUMMARY = "index.html", "figures", "summary.json"
+PAGE, FIGURES, SUMMARY, METRICS = "index.html", "figures", "summary.json", "metrics.json"
 TABLES = (
     tables.accuracies,
     tables.learning_curves,
@@ -35,7 +35,7 @@ TABLES = (
 
 
 def write_report(artifacts: Artifacts, params: Params) -> None:
-    """Write models/report/: index.html, figures/*.png, the tables behind them as CSV, and summary.json.
+    """Write models/report/: index.html, figures/*.png, the tables behind them as CSV, summary.json and metrics.json.
 
     The folder appears whole or not at all, and is a function of its inputs and of the installed versions: no dates.
     Raises `CnnzooError` that names a missing or damaged input and the stage that makes it.
@@ -46,14 +46,18 @@ def write_report(artifacts: Artifacts, params: Params) -> None:
     )
     sections = [_section(found) for found in results.collections]
     pictures = overview.pictures + [picture for one in sections for picture in (one.forecast, *one.pictures)]
-    summary = {found.name: tables.summary(found) for found in results.collections}
+    facts = {
+        SUMMARY: {found.name: tables.summary(found) for found in results.collections},
+        METRICS: {found.name: tables.headline(found) for found in results.collections},
+    }
     with atomic_folder(artifacts.report) as folder:
         (folder / FIGURES).mkdir()
         for picture in pictures:
             (folder / FIGURES / f"{picture.name}.png").write_bytes(picture.png)
         for table in TABLES:
             table(results).to_csv(folder / f"{table.__name__}.csv", index=False, lineterminator="\n")
-        (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        for name, content in facts.items():
+            (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         (folder / PAGE).write_text(render(sections, overview, params), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Figures of forecasts: how early the final accuracy can be told, and what stopping bad runs early costs and saves."""
+"""Figures of forecasts: how early the final accuracy can be predicted; what stopping bad runs early costs and saves."""
 
 from dataclasses import dataclass
 
@@ -123,7 +123,7 @@ def _epoch_axis(axis: Axes, epochs: tuple[int, ...]) -> None:
 
 
 def _has_room(epochs: tuple[int, ...], place: int) -> bool:
-    """Tell whether an epoch's label stands free of that of the last epoch and of those between."""
+    """Return whether an epoch's label stands free of that of the last epoch and of those between."""
     after = np.log1p(epochs[place + 1 :])
     return len(after) == 0 or bool((after - np.log1p(epochs[place])).min() > 0.1 * np.log1p(epochs[-1]))
 
@@ -132,10 +132,12 @@ def ranking_lesson(found: CollectionResults) -> str:
     """Say in one sentence how well each input forecasts the final ranking soon after the start."""
     started = found.forecast[found.forecast["epoch"] > 0]
     first = started[started["epoch"] == started["epoch"].min()].set_index("input")["kendall_tau"].dropna()
-    told = [f"{words} with τ {first[name]:.2f}".replace("-", "−") for name, words in COMPARED.items() if name in first]
-    if not told:
+    forecasts = [
+        f"{words} with τ {first[name]:.2f}".replace("-", "−") for name, words in COMPARED.items() if name in first
+    ]
+    if not forecasts:
         return ""
-    return f"At epoch {int(started['epoch'].min())} the final ranking is forecast by {_listed(told)}."
+    return f"At epoch {int(started['epoch'].min())} the final ranking is forecast by {_listed(forecasts)}."
 
 
 def _listed(texts: list[str]) -> str:

@@ -10,7 +10,7 @@ PREDICTORS = {
     "linear": "Logit-linear",
     "catboost": "CatBoost",
     "dnn": "DNN",
-    "nfn": "Equivariant network",
+    "learned_probes": "Learned probes",
     "stack": "Stacked",
 }
 KINDS: dict[Kind, str] = {
@@ -68,7 +68,7 @@ def features_label(features: str) -> str:
 
 
 def kind_of(features: str) -> Kind:
-    """Tell whether a feature set knows the weights, the hyperparameters, or both.
+    """Return whether a feature set knows the weights, the hyperparameters, or both.
 
     The activation beside weights is no hyperparameter here but part of the architecture, as the shapes of the layers
     are: it says how to run the network, not how it was trained. (Alone it is all that is known: a hyperparameter.)

@@ -14,9 +14,10 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cnnzoo import drawing
+from cnnzoo.core.results import BASELINE, RECIPE
 from cnnzoo.drawing import Picture
 from cnnzoo.report.labels import KINDS, PREDICTORS, Kind, features_label, kind_of, predictor_label
-from cnnzoo.report.results import BASELINE, RECIPE, CollectionResults, Results, is_recipe
+from cnnzoo.report.results import CollectionResults, Results, is_recipe
 from cnnzoo.report.tables import search_labels
 
 KIND_COLOURS: dict[Kind, str] = {"weights": drawing.ACCENT, "both": "#7a5195", "hyperparameters": "#c77700"}
@@ -111,15 +112,7 @@ def _frame(axis: Axes, column: int, row: int, line: Line) -> None:
 
 def _rectangle(x: float, y: float, width: float, height: float, line: Line, label: str = "") -> Rectangle:
     return Rectangle(
-        (x, y),
-        width,
-        height,
-        fill=False,
-        edgecolor=drawing.TREND,
-        linewidth=1.6,
-        linestyle=line,
-        label=label,
-        zorder=3,
+        (x, y), width, height, fill=False, edgecolor=drawing.TREND, linewidth=1.6, linestyle=line, label=label, zorder=3
     )
 
 
@@ -183,7 +176,7 @@ def best_picture(found: CollectionResults) -> Picture:
 
 
 def _landmarks(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Tell which rows must be shown whatever their rank: the recipe and the best on hyperparameters alone."""
+    """Return which rows must be shown whatever their rank: the recipe and the best on hyperparameters alone."""
     baseline = table["features"] == BASELINE
     return is_recipe(table) | (baseline & ~baseline.duplicated())
 

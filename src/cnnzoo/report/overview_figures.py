@@ -90,7 +90,7 @@ def _with(found: CollectionResults, activation: str) -> Floats:
 
 
 def map_picture(results: Results) -> Picture | None:
-    """Return 2-d maps of the statistics of all layers, one row a collection; None where nobody computed them."""
+    """Return 2-d maps of the statistics of all layers, one row a collection; None where they were not computed."""
     mapped = [found for found in results.collections if found.statistics is not None]
     if not mapped:
         return None

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from cnnzoo.config import Params
+from cnnzoo.core.results import RECIPE
 from cnnzoo.drawing import Picture
 from cnnzoo.report import tables
 from cnnzoo.report.labels import KINDS, features_label, kind_of, predictor_label
-from cnnzoo.report.results import RECIPE, CollectionResults
+from cnnzoo.report.results import CollectionResults
 
 MADE_WITH = ("cnnzoo", "torch", "pytorch-lightning", "catboost", "optuna", "scikit-learn", "numpy", "pandas")
 SHOWN_PARAMS = ("seed", "populations", "imported", "recipes", "train", "features", "search", "forecast", "evaluate")
@@ -148,19 +149,19 @@ def _gain(row: "pd.Series[Any]", name: str) -> dict[str, str]:
 
 
 def _verdict(best: "pd.Series[Any]", baseline: "pd.Series[Any] | None") -> str:
-    """Say in words whether the weights tell more than the hyperparameters do."""
+    """Say in a sentence whether the weights predict better than the hyperparameters do."""
     if baseline is None:
         return "There is no predictor on the hyperparameters alone to compare with: add `hyper` to `features.sets`."
     if kind_of(best["features"]) != "weights":
         return "No predictor saw the weights alone: add `weights` to `features.sets`."
     better = best["r2"] > baseline["r2"]
     if best["r2_low"] > baseline["r2_high"]:
-        return "By R² the weights tell more than the hyperparameters do: the intervals do not overlap."
+        return "By R² the weights predict better than the hyperparameters do: the intervals do not overlap."
     if best["r2_high"] < baseline["r2_low"]:
-        return "By R² the hyperparameters tell more than the weights do: the intervals do not overlap."
+        return "By R² the hyperparameters predict better than the weights do: the intervals do not overlap."
     return (
-        f"By R² the weights tell {'more' if better else 'less'} than the hyperparameters, but the intervals overlap: "
-        f"{int(best['networks_test']):,} held-out networks are too few to be sure."
+        f"By R² the weights predict {'better' if better else 'worse'} than the hyperparameters, but the intervals "
+        f"overlap: {int(best['networks_test']):,} held-out networks are too few to be sure."
     )
 
 

@@ -3,46 +3,38 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.collection import Collection
 from cnnzoo.config import Params
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.results import (
+    BASELINE,
+    BY_ACTIVATION,
+    FORECAST,
+    FORECAST_COLUMNS,
+    GAIN_COLUMNS,
+    IMPORTANCE,
+    RECIPE,
+    SCORES,
+    SCORES_COLUMNS,
+    STOPPING,
+    STOPPING_COLUMNS,
+    TRANSFER,
+    TRANSFER_COLUMNS,
+    read_predictions,
+    read_table,
+)
 from cnnzoo.features import Statistics, parse, read_features
 from cnnzoo.report.labels import Kind, kind_of
+from cnnzoo.zoo import Collection
 
-# Named here once more, as the stages that write them name them: importing those would import all of machine learning
-# for a page of figures. A test compares the names.
-PREDICTIONS, IMPORTANCES, DIVERGED = "predictions.csv", "importance.csv", "diverged.csv"
-SCORES, ACTIVATIONS, TRANSFER = "scores.csv", "by_activation.csv", "transfer.csv"
-FORECAST, STOPPING = "forecast.csv", "stopping.csv"
-
+DIVERGED = "diverged.csv"
 Search = tuple[str, str]
 """A predictor and its feature set."""
-BASELINE = "hyper"
-RECIPE: Search = ("catboost", "wstats-layers:0,1,2,3-qts:0,25,50,75,100")
-"""The published recipe, boosted trees on statistics of all layers: gains are measured from it."""
-
-_ENDS = ("", "_low", "_high")
-SEARCH_COLUMNS = ("collection", "predictor", "features")
-SCORES_COLUMNS = (
-    *(*SEARCH_COLUMNS, "networks_train", "networks_test", "kendall_tau_ceiling"),
-    *(f"{name}{end}" for name in ("r2", "kendall_tau", "mae") for end in _ENDS),
-)
-GAIN_COLUMNS = tuple(f"{name}_gain{end}" for name in ("r2", "kendall_tau") for end in _ENDS)
-"""How much is gained over the published recipe; empty where the recipe is not among the searches."""
-PREDICTIONS_COLUMNS = ("row", "network", "test_accuracy", "predicted")
-TRANSFER_COLUMNS = ("trained_on", "predictor", "features", "tested_on", "r2", "kendall_tau")
-FORECAST_COLUMNS = (
-    *("collection", "epoch", "input", "networks_test", "kendall_tau_ceiling"),
-    *(f"{name}{end}" for name in ("r2", "kendall_tau") for end in _ENDS),
-)
-STOPPING_COLUMNS = ("collection", "epoch", "input", "stopped", "kept_best", "regret", "saved")
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ class CollectionResults:
     predictions: Mapping[Search, pd.DataFrame]
     """The held-out half as each search predicts it: row, network, test_accuracy, predicted."""
     importances: Mapping[Search, pd.DataFrame]
-    """feature and importance, for the searches whose predictor tells them."""
+    """feature and importance, for the searches whose predictor has them."""
     forecast: pd.DataFrame
     """Scores of forecasts of the final accuracy, one row an epoch and input."""
     stopping: pd.DataFrame
@@ -110,20 +102,20 @@ class Results:
 
 
 def is_recipe(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Tell which rows of a table of searches are the published recipe."""
+    """Return which rows of a table of searches are the published recipe."""
     return (table["predictor"] == RECIPE[0]) & (table["features"] == RECIPE[1])
 
 
 def read_results(artifacts: Artifacts, params: Params) -> Results:
     """Read what the report shows; raises `CnnzooError` that names a missing file and the stage that makes it."""
-    scores = _read_table(artifacts.evaluation / SCORES, SCORES_COLUMNS, "evaluate")
-    path = artifacts.evaluation / ACTIVATIONS
+    scores = read_table(artifacts.evaluation / SCORES, SCORES_COLUMNS, "evaluate")
+    path = artifacts.evaluation / BY_ACTIVATION
     by_activation = (
-        _read_table(path, (*SCORES_COLUMNS, "activation"), "evaluate")
+        read_table(path, (*SCORES_COLUMNS, "activation"), "evaluate")
         if path.exists()
         else pd.DataFrame(columns=[*SCORES_COLUMNS, "activation"])
     )
-    transfer = _read_table(artifacts.evaluation / TRANSFER, TRANSFER_COLUMNS, "evaluate")
+    transfer = read_table(artifacts.evaluation / TRANSFER, TRANSFER_COLUMNS, "evaluate")
     found = tuple(_read_collection(artifacts, params, name, scores, by_activation) for name in params.collections)
     return Results(found, transfer[transfer["trained_on"].isin(params.collections)])
 
@@ -145,22 +137,20 @@ def _read_collection(
         name=name,
         dataset=params.definition(name).dataset,
         zoo=zoo,
-        diverged=_read_table(diverged, ("network", "diverged_epoch"), "assemble")
+        diverged=read_table(diverged, ("network", "diverged_epoch"), "assemble")
         if diverged.exists()
         else pd.DataFrame(columns=["network", "diverged_epoch"]),
         statistics=_read_statistics(artifacts, params, name, zoo),
         scores=own,
         by_activation=_best_first(by_activation, name),
-        predictions={
-            search: _read_table(path / PREDICTIONS, PREDICTIONS_COLUMNS, "search") for search, path in folders.items()
-        },
+        predictions={search: read_predictions(artifacts, name, *search) for search in folders},
         importances={
-            search: _read_table(path / IMPORTANCES, ("feature", "importance"), "search")
+            search: read_table(path / IMPORTANCE, ("feature", "importance"), "search")
             for search, path in folders.items()
-            if (path / IMPORTANCES).exists()
+            if (path / IMPORTANCE).exists()
         },
-        forecast=_read_table(artifacts.forecast(name) / FORECAST, FORECAST_COLUMNS, "forecast"),
-        stopping=_read_table(artifacts.forecast(name) / STOPPING, STOPPING_COLUMNS, "forecast"),
+        forecast=read_table(artifacts.forecast(name) / FORECAST, FORECAST_COLUMNS, "forecast"),
+        stopping=read_table(artifacts.forecast(name) / STOPPING, STOPPING_COLUMNS, "forecast"),
     )
 
 
@@ -187,17 +177,3 @@ def _read_statistics(artifacts: Artifacts, params: Params, name: str, zoo: Colle
 
 def _first(table: pd.DataFrame) -> pd.Series | None:
     return None if table.empty else table.iloc[0]
-
-
-def _read_table(path: Path, columns: tuple[str, ...], stage: str) -> pd.DataFrame:
-    """Read a CSV file; raises `CnnzooError` if it is missing or lacks a column."""
-    try:
-        table = pd.read_csv(path, float_precision="round_trip")
-    except FileNotFoundError as error:
-        raise CnnzooError(f"{path}: not there; make it with `dvc repro {stage}`") from error
-    except ValueError as error:
-        raise CnnzooError(f"{path}: not a table ({error}); make it again with `dvc repro -f {stage}`") from error
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise CnnzooError(f"{path}: no column {', '.join(missing)}; make it again with `dvc repro -f {stage}`")
-    return table

@@ -65,7 +65,7 @@ def _against_truth(axis: Axes, found: CollectionResults, predictor: str, feature
 
 
 def importance_picture(found: CollectionResults) -> Picture | None:
-    """Return what the best search on weights alone relies on, and on hyperparameters; None if no predictor tells."""
+    """Return the importances of the best search on weights alone and on hyperparameters; None if there are none."""
     order = zip(found.scores["predictor"], found.scores["features"], strict=True)
     known = [search for search in order if search in found.importances]  # best first
     chosen = [

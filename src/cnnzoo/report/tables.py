@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cnnzoo.core.results import GAIN_COLUMNS, SCORES_COLUMNS
 from cnnzoo.report.labels import feature_label, features_label, kind_of, predictor_label
-from cnnzoo.report.results import GAIN_COLUMNS, SCORES_COLUMNS, CollectionResults, Results, is_recipe
+from cnnzoo.report.results import CollectionResults, Results, is_recipe
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 QUANTILE_COLUMNS = tuple(f"q{100 * quantile:02.0f}" for quantile in QUANTILES)
@@ -78,7 +79,7 @@ def predicted(results: Results) -> pd.DataFrame:
 
 
 def importances(results: Results) -> pd.DataFrame:
-    """Return what each predictor relies on, most first, as a share of its total; no rows if none tells."""
+    """Return the importances of each predictor, greatest first, as shares of their sum; no rows if it has none."""
     columns = ["collection", "predictor", "features", "feature", "name", "importance"]
     found = [
         importance(one, predictor, features).assign(collection=one.name, predictor=predictor, features=features)
@@ -89,18 +90,9 @@ def importances(results: Results) -> pd.DataFrame:
 
 
 def importance(found: CollectionResults, predictor: str, features: str) -> pd.DataFrame:
-    """Return feature, name and importance of a search, most first; importances add up to 1."""
-    table = found.importances[predictor, features].sort_values(
-        ["importance", "feature"], ascending=[False, True], ignore_index=True
-    )
-    total = table["importance"].sum()
-    return pd.DataFrame(
-        {
-            "feature": table["feature"],
-            "name": table["feature"].map(feature_label),
-            "importance": table["importance"] / (total if total > 0 else 1),
-        }
-    )
+    """Return feature, name and importance of a search, most important first; importances add up to 1."""
+    table = found.importances[predictor, features]
+    return table.assign(name=table["feature"].map(feature_label))[["feature", "name", "importance"]]
 
 
 def forecast(results: Results) -> pd.DataFrame:
@@ -130,6 +122,22 @@ def summary(found: CollectionResults) -> dict[str, Any]:
         for kind, row in others.items():
             facts[f"{kind}_{name}"] = None if row is None else _finite(row[name])
     return facts
+
+
+def headline(found: CollectionResults) -> dict[str, Any]:
+    """Return the few numbers of a collection that `dvc exp show` compares: short names, four decimals.
+
+    `r2` and `tau` are those of `best`, the best predictor that sees weights alone; `gain` is its R2 above that of the
+    published recipe, None if the recipe is not among the searches.
+    """
+    best, recipe = found.best, found.recipe
+    numbers = {
+        "r2": best["r2"],
+        "tau": best["kendall_tau"],
+        "gain": np.nan if recipe is None else best["r2"] - recipe["r2"],
+    }
+    rounded = {name: round(float(value), 4) if np.isfinite(value) else None for name, value in numbers.items()}
+    return {**rounded, "best": str(best["predictor"]), "networks": len(found.final)}
 
 
 def _finite(value: float) -> float | None:

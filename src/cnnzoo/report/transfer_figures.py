@@ -40,7 +40,7 @@ def transfer_picture(results: Results) -> Picture | None:
     return Picture(
         name="transfer",
         title="Does it carry over?",
-        caption="Trained on one collection, tested on the held-out networks of another; on the diagonal at home. For "
+        caption="Trained on one collection, tested on the held-out networks of another (diagonal: of the same). For "
         "each predictor its best input that sees weights alone, and one that fits every collection. Empty: the other "
         "collection's networks lack the layers of the input.",
         alt=f"Grids of R2 and Kendall's tau for each pair of a training and a test collection, for {len(chosen)} "
@@ -50,7 +50,7 @@ def transfer_picture(results: Results) -> Picture | None:
 
 
 def transfer_searches(results: Results) -> list[Search]:
-    """Return each predictor's search on weights alone with the best mean R2 at home, best first, at most MOST_GRIDS.
+    """Return each predictor's best search on weights alone, by mean R2 in its own collection; MOST_GRIDS at most.
 
     If none of them fits networks of all collections' shapes, the last place goes to the best one that fits the most.
     Searches that see hyperparameters take part only if no other does.

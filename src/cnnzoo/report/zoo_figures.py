@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnzoo import drawing
 from cnnzoo.drawing import Picture
-from cnnzoo.hyperparameters import RANGED, SAMPLED
+from cnnzoo.network.hyperparameters import RANGED, SAMPLED
 from cnnzoo.report import tables
 from cnnzoo.report.results import CollectionResults
 
@@ -24,7 +24,7 @@ NORMAL_INITIALIZERS = ("RandomNormal", "TruncatedNormal")
 LOG_BELOW = 0.2
 """A hyperparameter whose median is a smaller share of its largest value is shown on a logarithmic axis."""
 LEAST_SPREAD = 1e-3
-"""The smallest spread that is told apart, as a share of the median one."""
+"""The smallest spread that is distinguished, as a share of the median one."""
 
 
 def zoo_pictures(found: CollectionResults) -> Iterator[Picture]:
@@ -205,7 +205,7 @@ def _weight_map(found: CollectionResults) -> Picture:
 
     return Picture(
         name=f"{found.name}-weights",
-        title="Do the weights tell?",
+        title="Do the weights show the accuracy?",
         caption="Each dot is a network: standard deviation of a layer's kernel and bias, coloured by final test "
         "accuracy. Where colours separate, the weights alone give the accuracy away. Networks whose weights have all "
         "but vanished stand at the edge.",

@@ -1,4 +1,4 @@
-"""Scoring: tell from its weights alone how good a network is.
+"""Scoring: how good a network is, from its weights alone.
 
 `formats.py` reads tensors from files of many kinds, `networks.py` recognises a network of the family in them,
 `scorer.py` predicts its accuracy with an interval, `choice.py` takes the predictor for that from a project,

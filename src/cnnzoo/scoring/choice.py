@@ -1,21 +1,19 @@
 """The scorer of a collection: its best predictor that needs nothing but weights (and the activation)."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnnzoo import config
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.errors import CnnzooError
-from cnnzoo.evaluation import read_predictions
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.results import METRICS, MODEL, TARGET, read_metrics, read_predictions
 from cnnzoo.features import Hyper, parse
-from cnnzoo.layout import layout_of
+from cnnzoo.network.layout import layout_of
 from cnnzoo.scoring.scorer import Scorer
-from cnnzoo.tuning import METRICS, MODEL, TARGET
 
 KNOWABLE = ("activation",)
-"""Hyperparameters that are part of a network itself: whoever has it can tell them."""
+"""Hyperparameters that are part of a network itself: whoever has it knows them."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Candidate:
 
     @property
     def rank(self) -> float:
-        """What the best has most of. Chosen by cross-validation, it leaves the held-out half a fair judge."""
+        """The best has the highest. Cross-validation chooses, so held-out scores stay unbiased."""
         return float("-inf") if self.cv_r2 is None else self.cv_r2
 
 
@@ -81,12 +79,4 @@ def _candidates(artifacts: Artifacts, params: config.Params, collection: str) ->
         hyper = [name for part in parse(features) if isinstance(part, Hyper) for name in part.hyperparameters]
         path = artifacts.predictor(collection, predictor, features) / METRICS
         if set(hyper) <= set(KNOWABLE) and path.exists():
-            yield Candidate(predictor, features, *_read_scores(path, ("cv_r2", "r2", "kendall_tau")))
-
-
-def _read_scores(path: Path, names: tuple[str, ...]) -> list[float | None]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return [None if found[name] is None else float(found[name]) for name in names]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CnnzooError(f"{path}: damaged ({error!r}); make it again with `dvc repro search`") from error
+            yield Candidate(predictor, features, **read_metrics(path, ("cv_r2", "r2", "kendall_tau")))

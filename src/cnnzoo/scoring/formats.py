@@ -1,4 +1,4 @@
-"""Tensors from files: .npy, .npz, .safetensors, torch's .pt and .pth, Keras's .h5, .weights.h5 and .keras.
+"""Tensors from files, recognised by their content: NumPy's, safetensors, torch's and Keras's, under any ending.
 
 No reader runs code from a file or opens another file: NumPy without pickle, torch with `weights_only=True`, HDF5 data
 sets that lie in the file itself. What an archive unpacks to is looked at before it is unpacked.
@@ -9,14 +9,14 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 
 MOST_BYTES = 1 << 30
 """What is unpacked into memory of one file at most."""
@@ -25,8 +25,12 @@ NUMBERS = "fiub"
 """Kinds of NumPy types that are numbers or truth values: their size in a file is their size in memory."""
 STATE_DICTS = ("state_dict", "model_state_dict")
 """Where checkpoints keep the tensors of the network, beside those of its training."""
-ROOTS = ("layers", "model_weights")
-"""Groups of a Keras file that hold the layers' weights (Keras 3, Keras 2 whole models), beside the optimizer's."""
+DEEPEST = 4
+"""How far down the mappings of a checkpoint networks are looked for."""
+WHOLE_MODEL, LAYER_NAMES = "model_weights", "layer_names"
+"""The group of the weights in a whole model of Keras 2, and the attribute that names its layers in order."""
+TORCH_ONLY = ("BF16", "F8_E4M3", "F8_E5M2")
+"""Types of safetensors that NumPy lacks."""
 NOT_WEIGHTS = re.compile(r"(^|/)(seed_generator|optimizer|optimizer_weights)(/|$)")
 """What lies between them: Keras 3 keeps the random state of dropout layers."""
 
@@ -40,31 +44,58 @@ class Tensors:
     ordered: bool
     """Whether the file's order is that of the layers; formats that sort by name have none."""
     activation: str | None = None
-    """If the file tells it."""
+    """None if the file does not say."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Layers' own names by the place of their tensors, where a file has both."""
 
 
 def read_tensors(path: Path) -> Tensors:
     """Return the tensors of a file.
 
-    Raises `CnnzooError` that names the file for an unknown kind, a missing or damaged file, or one that holds pickles.
+    Raises `CnnzooError` that names the file if it is missing, damaged, of another kind, or holds more than tensors.
     """
-    reader = _reader(path)
     try:
-        return reader(path)
+        return _reader(path)(path)
     except CnnzooError:
         raise
     except FileNotFoundError as error:
         raise CnnzooError(f"{path}: not there") from error
+    except IsADirectoryError as error:
+        raise CnnzooError(f"{path}: a folder; give the files in it") from error
     except Exception as error:  # whatever a library raises for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CnnzooError(f"{path}: cannot be read, damaged or of another kind ({reason})") from error
 
 
 def _reader(path: Path) -> Callable[[Path], Tensors]:
-    for ending, reader in READERS.items():
-        if path.name.endswith(ending):
+    """Return the reader for a file's content; raises `CnnzooError` if it is of no known kind."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second: an empty archive
+        return _archive_reader(path)
+    if start[8:9] == b"{":  # after the length of the header
+        return _read_safetensors
+    for magic, reader in MAGIC.items():
+        if start.startswith(magic):
             return reader
-    raise CnnzooError(f"{path}: unknown kind of file. Known: {', '.join(READERS)}")
+    state = "empty" if not start else "cut off or of another kind"
+    raise CnnzooError(f"{path}: {state}. Known are files of NumPy, safetensors, torch and Keras.")
+
+
+def _archive_reader(path: Path) -> Callable[[Path], Tensors]:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
+        raise CnnzooError(
+            f"{path}: TorchScript, which holds code; save `module.state_dict()` with `torch.save` instead"
+        )
+    if any(name.endswith("data.pkl") for name in names):
+        return _read_torch
+    if any(name.endswith(".npy") for name in names):
+        return _read_npz
+    if KERAS_CONFIG in names or KERAS_WEIGHTS in names:
+        return _read_keras
+    raise CnnzooError(f"{path}: an archive without arrays of NumPy, a torch file or a model that Keras saved")
 
 
 def _read_npy(path: Path) -> Tensors:
@@ -82,13 +113,18 @@ def _read_npz(path: Path) -> Tensors:
 
 
 def _read_safetensors(path: Path) -> Tensors:
-    from safetensors.numpy import load_file  # noqa: PLC0415 - each reader imports what it needs
+    from safetensors import safe_open
 
-    return Tensors(load_file(path), ordered=False)
+    with safe_open(path, framework="numpy") as file:
+        kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if not any(kind in TORCH_ONLY for kind in kinds.values()):
+            return Tensors({name: file.get_tensor(name) for name in kinds}, ordered=False)
+    with safe_open(path, framework="pt") as file:  # NumPy lacks these types
+        return Tensors({name: _as_numpy(file.get_tensor(name)) for name in kinds}, ordered=False)
 
 
 def _read_torch(path: Path) -> Tensors:
-    import torch  # noqa: PLC0415
+    import torch
 
     if zipfile.is_zipfile(path):
         _check_members(path)
@@ -101,16 +137,50 @@ def _read_torch(path: Path) -> Tensors:
             f"{path}: holds more than tensors (a pickle that could run code), so it is not opened; save "
             "`network.state_dict()` instead of the network"
         ) from error
-    for key in STATE_DICTS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
-    ):
-        raise CnnzooError(f"{path}: expected a state_dict (names to tensors), got {type(content).__name__}")
-    _check_sizes(path, {name: value.numel() * value.element_size() for name, value in content.items()})
-    floats = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in content.items()}
-    return Tensors({name: value.detach().numpy() for name, value in floats.items()}, ordered=True)
+    network = _find_network(path, content)
+    _check_sizes(path, {name: value.numel() * value.element_size() for name, value in network.items()})
+    return Tensors({name: _as_numpy(value) for name, value in network.items()}, ordered=True)
+
+
+def _find_network(path: Path, content: Any) -> dict[str, Any]:
+    """Return the one mapping from names to tensors that is a network, of the mappings in a checkpoint."""
+    found = _networks_in(content, ())
+    for wanted in STATE_DICTS:
+        found = {(wanted,): found[wanted,]} if (wanted,) in found else found
+    if len(found) == 1:
+        return next(iter(found.values()))
+    listed = ", ".join("`" + ".".join(map(str, keys)) + "`" for keys in found)
+    if found:
+        raise CnnzooError(f"{path}: holds several networks ({listed}); save the one that is meant")
+    plain = _tensors(content)
+    if plain and len(plain) == len(content):
+        return plain
+    shown = f"one with {', '.join(map(repr, list(content)[:8]))}" if isinstance(content, Mapping) else "none"
+    raise CnnzooError(f"{path}: expected a state_dict (names to tensors), got {type(content).__name__}, {shown}")
+
+
+def _networks_in(content: Any, keys: tuple[Any, ...]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return the mappings with a convolution's kernel and a dense one, by the keys that lead to them."""
+    tensors = _tensors(content)
+    if {2, 4} <= {value.ndim for value in tensors.values()}:
+        return {keys: tensors}
+    if not isinstance(content, Mapping) or len(keys) == DEEPEST:
+        return {}
+    return {place: found for key in content for place, found in _networks_in(content[key], (*keys, key)).items()}
+
+
+def _tensors(content: Any) -> dict[str, Any]:
+    """Return what in a mapping is a tensor with a name."""
+    import torch
+
+    named = content.items() if isinstance(content, Mapping) else ()
+    return {name: value for name, value in named if isinstance(name, str) and isinstance(value, torch.Tensor)}
+
+
+def _as_numpy(value: Any) -> NDArray[Any]:
+    """Return a tensor as an array; bfloat16 and float8, which NumPy lacks, as float32."""
+    wide = value.detach()
+    return np.asarray((wide.float() if wide.is_floating_point() and wide.element_size() < 4 else wide).numpy())
 
 
 def _read_keras(path: Path) -> Tensors:
@@ -131,13 +201,18 @@ def _read_h5(path: Path) -> Tensors:
 
 def _read_hdf5(path: Path, source: Path | io.BytesIO, config: Any) -> Tensors:
     """Read a Keras file; without `config`, its own attribute is taken, which whole models have."""
-    import h5py  # noqa: PLC0415
+    import h5py
 
     found: dict[str, NDArray[Any]] = {}
     sizes: dict[str, int] = {}
+    titles: dict[str, str] = {}
 
     def visit(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset) or NOT_WEIGHTS.search(name):
+        if NOT_WEIGHTS.search(name):
+            return
+        if not isinstance(item, h5py.Dataset):
+            if isinstance(title := item.attrs.get("name"), str):
+                titles[name] = title
             return
         if item.external or item.is_virtual:
             raise CnnzooError(f"{path}: `{name}` lies in another file; only what the file itself holds is read")
@@ -148,13 +223,18 @@ def _read_hdf5(path: Path, source: Path | io.BytesIO, config: Any) -> Tensors:
         found[name] = item[()]
 
     with h5py.File(source, "r") as file:
-        for name in ROOTS:
-            if name in file and not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        for name in file:
+            if not isinstance(file.get(name, getlink=True), h5py.HardLink):
                 raise CnnzooError(f"{path}: `{name}` is a link; only what the file itself holds is read")
-        root = next((file[name] for name in ROOTS if name in file), file)
+        root = file.get(WHOLE_MODEL, file)
         root.visititems(visit)
         known = json.loads(file.attrs.get("model_config", "{}")) if config is None else config
-    return Tensors(found, ordered=False, activation=_find_activation(path, known))
+        order = [name.decode() if isinstance(name, bytes) else str(name) for name in root.attrs.get(LAYER_NAMES, ())]
+    activation = _find_activation(path, known)
+    if not order:
+        return Tensors(found, ordered=False, activation=activation, titles=titles)
+    in_order = sorted(found, key=lambda name: order.index(top) if (top := name.split("/")[0]) in order else len(order))
+    return Tensors({name: found[name] for name in in_order}, ordered=True, activation=activation)
 
 
 def _check_members(path: Path) -> None:
@@ -210,13 +290,9 @@ def _check_convolution(path: Path, settings: Mapping[str, Any]) -> None:
             )
 
 
-READERS: dict[str, Callable[[Path], Tensors]] = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".safetensors": _read_safetensors,
-    ".pt": _read_torch,
-    ".pth": _read_torch,
-    ".keras": _read_keras,
-    ".h5": _read_h5,
+MAGIC: dict[bytes, Callable[[Path], Tensors]] = {
+    b"\x93NUMPY": _read_npy,
+    b"\x89HDF\r\n\x1a\n": _read_h5,
+    b"\x80": _read_torch,  # a pickle: torch's format before 1.6
 }
-"""Readers by the end of a file's name."""
+"""Readers by the first bytes of a file."""

@@ -15,14 +15,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.collection import Collection
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.results import TARGET
 from cnnzoo.features import Hyper, Weights, describe, parse, read_features
-from cnnzoo.layout import Layout
-from cnnzoo.tuning import TARGET
+from cnnzoo.network.layout import Layout
+from cnnzoo.zoo import Collection
 
 BLOCK_ROWS = 2048
+ROUNDING = 1e-5
+"""A feature whose standard deviation is a smaller share of its mean size varies by rounding only and is left out."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Neighbours:
         """Names and standard deviations (F,) of the features that vary, and their scaled values (K, F)."""
         table = self.table.astype(np.float64)
         scale = table.std(ddof=0)
-        columns = list(scale.index[(scale > 0) & np.isfinite(scale)])
+        columns = list(scale.index[(scale > ROUNDING * table.abs().mean()) & np.isfinite(scale)])
         return columns, scale[columns].to_numpy(), (table[columns] / scale[columns]).to_numpy()
 
 

@@ -5,18 +5,18 @@ Shape letters: n networks, P parameters.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.collection import Collection
-from cnnzoo.errors import CnnzooError
-from cnnzoo.layout import Layout
-from cnnzoo.network import ACTIVATIONS
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.network.hyperparameters import VALUES
+from cnnzoo.network.layout import Layout
 from cnnzoo.scoring.formats import Tensors, read_tensors
+from cnnzoo.zoo import Collection
 
 TORCH_KERNEL = "weight"
 """Last word of a kernel's name in torch: its order is OIHW or (out, in). All others are HWIO or (in, out)."""
@@ -27,14 +27,16 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class GivenNetwork:
-    """A network that somebody wants to know about."""
+    """A network to be scored."""
 
     name: str
     """The file, and the row if the file holds several."""
     row: NDArray[np.float32]
     """Parameters (P,) in the published order."""
     activation: str | None
-    """None if the file does not tell."""
+    """None if the file does not say."""
+    fault: str | None = None
+    """Why it cannot be scored: a row of a matrix that is not finite."""
 
 
 def read_networks(path: Path, layout: Layout) -> list[GivenNetwork]:
@@ -43,10 +45,11 @@ def read_networks(path: Path, layout: Layout) -> list[GivenNetwork]:
     Raises `CnnzooError` that names file, tensor, the shape got and the one wanted, if it is no network of that layout.
     """
     tensors = read_tensors(path)
-    if tensors.activation is not None and tensors.activation not in ACTIVATIONS:
-        raise CnnzooError(f"{path}: activation `{tensors.activation}`; the zoo has {', '.join(ACTIVATIONS)}")
+    if tensors.activation is not None and tensors.activation not in VALUES["activation"]:
+        raise CnnzooError(f"{path}: activation `{tensors.activation}`; the zoo has {', '.join(VALUES['activation'])}")
     if len(tensors.values) == 1:
-        return list(_rows(path, next(iter(tensors.values.values())), layout))
+        rows = list(_rows(path, next(iter(tensors.values.values())), layout))
+        return [replace(network, activation=tensors.activation) for network in rows]
     return [GivenNetwork(str(path), _recognise(path, tensors, layout), tensors.activation)]
 
 
@@ -63,15 +66,20 @@ def _rows(path: Path, matrix: NDArray[Any], layout: Layout) -> Iterator[GivenNet
             f"{path}: one tensor of shape {matrix.shape}; wanted ({layout.size},), or (n, {layout.size}) for n "
             "networks, or the tensors of all layers by name"
         )
-    for index, row in enumerate(np.atleast_2d(_as_floats(path, "", matrix))):
-        name = str(path) if matrix.ndim == 1 else f"{path}[{index}]"
-        yield GivenNetwork(name, row, None)
+    if matrix.ndim == 1:
+        yield GivenNetwork(str(path), _as_floats(path, "", matrix), None)
+        return
+    for index, values in enumerate(matrix):
+        row = _as_floats(path, "", values, finite=False)
+        fault = None if np.isfinite(row).all() else f"{path}: row {index} {NOT_FINITE}"
+        yield GivenNetwork(f"{path}[{index}]", row, None, fault)
 
 
 def _recognise(path: Path, tensors: Tensors, layout: Layout) -> NDArray[np.float32]:
     """Return the parameters (P,) of the network that named tensors make up."""
-    layers = [_read_layer(path, name, parts) for name, parts in _by_layer(path, tensors.values).items()]
-    convolutions = _in_order(path, [layer for layer in layers if layer.kernel.values.ndim == 4], tensors.ordered)
+    named = _named_by_position(_parameters(tensors.values)) if tensors.ordered else _parameters(tensors.values)
+    layers = [_read_layer(path, name, parts) for name, parts in _by_layer(path, named).items()]
+    convolutions = _in_order(path, [layer for layer in layers if layer.kernel.values.ndim == 4], tensors)
     dense = [layer for layer in layers if layer.kernel.values.ndim == 2]
     wanted = layout.architecture
     if len(convolutions) != wanted.num_layers or len(dense) != 1:
@@ -90,6 +98,24 @@ def _recognise(path: Path, tensors: Tensors, layout: Layout) -> NDArray[np.float
                 )
             values[variable.name] = tensor.in_published_order(path)
     return layout.join(values)
+
+
+def _parameters(tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    """Return the tensors that can be parameters of a layer: no scalars, and no counters."""
+    kept = {name: value for name, value in tensors.items() if value.ndim and np.issubdtype(value.dtype, np.inexact)}
+    return kept or tensors
+
+
+def _named_by_position(tensors: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    """Give names to tensors that have only numbers, as `numpy.savez(file, *model.get_weights())` stores them."""
+    if not all(re.fullmatch(r"arr_\d+|\d+", name) for name in tensors):
+        return tensors
+    in_torch = any(v.ndim == 4 and v.shape[2:] == (3, 3) != v.shape[:2] for v in tensors.values())
+    names, layer = [], -1
+    for value in tensors.values():
+        layer += value.ndim > 1
+        names.append(f"layer_{layer}." + ("bias" if value.ndim == 1 else "weight" if in_torch else "kernel"))
+    return dict(zip(names, tensors.values(), strict=True)) if len(set(names)) == len(names) else tensors
 
 
 @dataclass(frozen=True)
@@ -142,14 +168,22 @@ def _by_layer(path: Path, tensors: Mapping[str, NDArray[Any]]) -> dict[str, dict
     return groups
 
 
-def _in_order(path: Path, layers: list[_Layer], ordered: bool) -> list[_Layer]:
-    """Sort layers by the numbers in their names; names that differ in more stand in the file's order."""
-    if len({re.sub(r"_?\d+", "", layer.name) for layer in layers}) <= 1:
+def _in_order(path: Path, layers: list[_Layer], tensors: Tensors) -> list[_Layer]:
+    """Sort layers by the numbers in their names; where names differ in more, by the file's order or their titles."""
+    if _are_numbered([layer.name for layer in layers]):
         return sorted(layers, key=lambda layer: _number_key(layer.name))
-    if ordered:
+    if tensors.ordered:
         return layers
+    titles = {layer.name: tensors.titles.get(layer.name, layer.name) for layer in layers}
+    if len(set(titles.values())) == len(layers) and _are_numbered(list(titles.values())):
+        return sorted(layers, key=lambda layer: _number_key(titles[layer.name]))
     names = ", ".join(f"`{layer.name}`" for layer in layers)
     raise CnnzooError(f"{path}: which of {names} comes first? Name the convolutions alike but for a number")
+
+
+def _are_numbered(names: list[str]) -> bool:
+    """Return whether names are alike but for numbers."""
+    return len({re.sub(r"_?\d+", "", name) for name in names}) <= 1
 
 
 def _number_key(name: str) -> list[tuple[int, str]]:
@@ -167,12 +201,15 @@ def _read_layer(path: Path, layer: str, parts: Mapping[str, NDArray[Any]]) -> _L
     return _Layer(layer, bias, kernel)
 
 
-def _as_floats(path: Path, name: str, values: NDArray[Any]) -> NDArray[np.float32]:
+NOT_FINITE = "holds NaN or infinity (or values beyond float32): the network has diverged"
+
+
+def _as_floats(path: Path, name: str, values: NDArray[Any], finite: bool = True) -> NDArray[np.float32]:
     where = f"{path}: `{name}`" if name else str(path)
     if not np.issubdtype(values.dtype, np.floating):
         raise CnnzooError(f"{where} holds {values.dtype}, wanted floating point numbers")
     with np.errstate(over="ignore"):
         floats = np.ascontiguousarray(values, dtype=np.float32)
-    if not np.isfinite(floats).all():
-        raise CnnzooError(f"{where} holds NaN or infinity (or values beyond float32): the network has diverged")
+    if finite and not np.isfinite(floats).all():
+        raise CnnzooError(f"{where} {NOT_FINITE}")
     return floats

@@ -8,7 +8,6 @@ On networks like the zoo's it covers the true accuracy with about the stated con
 Shape letters: n networks, P parameters, K held-out networks.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -21,10 +20,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cnnzoo import predictors
-from cnnzoo.atomic import atomic_folder
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.atomic import atomic_folder
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.sealed import read_seal, write_seal
 from cnnzoo.features import describe
-from cnnzoo.layout import Layout
+from cnnzoo.network.layout import Layout
 from cnnzoo.predictors import Predictor
 
 SETTINGS, LAYOUT, HELD_OUT, MODEL = "scorer.json", "layout.csv", "held_out.csv", "model"
@@ -57,7 +57,7 @@ class Scorer:
 
     @cached_property
     def needs_activation(self) -> bool:
-        """Whether the activation of a network, which its weights do not tell, must be known."""
+        """Whether the activation of a network, which its weights do not show, must be known."""
         probe = np.zeros((1, self.layout.size), dtype=np.float32)
         try:
             describe(self.features, probe, self.layout, pd.DataFrame(index=[0]))
@@ -72,8 +72,8 @@ class Scorer:
         """
         if self.needs_activation and None in activations:
             raise CnnzooError(
-                f"the predictor looks at `{self.features}`, for which the activation must be known, and the file does "
-                "not tell it: give `--activation relu` or `--activation tanh`"
+                f"the predictor looks at `{self.features}`, which needs the activation, and the file does not say it: "
+                "give `--activation relu` or `--activation tanh`"
             )
         known = (
             pd.DataFrame({ACTIVATION: list(activations)})
@@ -122,13 +122,13 @@ class Scorer:
             self.held_out.to_csv(new / HELD_OUT, index=False, lineterminator="\n")
             (new / LAYOUT).write_text(self.layout.to_csv(), encoding="utf-8")
             content = {"format": FORMAT, "features": self.features, "confidence": self.confidence}
-            (new / SETTINGS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            write_seal(new / SETTINGS, content)
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
         """Read what `save` wrote; raises `CnnzooError` if it is not whole."""
         try:
-            content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            content = read_seal(folder / SETTINGS)
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']}, expected {FORMAT}")
             layout = Layout.from_csv((folder / LAYOUT).read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
 """Stage `assemble`: a collection in the published format, from its shards."""
 
-from cnnzoo.collection import assemble as write_collection
-from cnnzoo.recipes import read
 from cnnzoo.stages.entry import StageContext, run_stage
-from cnnzoo.training.shards import read_shards
+from cnnzoo.zoo import assemble as write_collection
+from cnnzoo.zoo.recipes import read
+from cnnzoo.zoo.shards import read_shards
 
 
 def assemble(context: StageContext) -> None:

@@ -1,15 +1,27 @@
-"""How every stage starts: one argument, parameters checked as a whole, faults told without a traceback."""
+"""How every stage starts: one argument, parameters checked as a whole, faults reported without a traceback."""
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnzoo.artifacts import Artifacts
 from cnnzoo.config import Params, load
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core import signals
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
+
+
+def read_params(artifacts: Artifacts) -> Params:
+    """Read params.yaml and check all of it; raises `CnnzooError` that names what is wrong and what is allowed."""
+    from cnnzoo.features.names import check_feature_sets
+
+    params = load(artifacts.params)
+    check_feature_sets(params, str(artifacts.params))
+    return params
 
 
 @dataclass(frozen=True)
@@ -32,36 +44,75 @@ def run_stage(stage: Callable[[StageContext], None], target: str | None = None) 
     arguments = parser.parse_args()
 
     def work() -> None:
+        from cnnzoo.stages.feasible import check_feasible
+
         artifacts = Artifacts(Path())
-        params = load(artifacts.params)
+        params = read_params(artifacts)
+        check_feasible(params, str(artifacts.params))
         if target == "collection":
             params.definition(arguments.target)  # raises for an unknown one
+        if not target:
+            _name_orphans(artifacts, params)
         stage(StageContext(artifacts, params, arguments.target if target else ""))
 
     sys.exit(explain_faults(work))
 
 
+def _name_orphans(artifacts: Artifacts, params: Params) -> None:
+    """Say which files belong to nothing: they change the folders that the stages over all collections depend on."""
+    from cnnzoo.stages.orphans import find_orphans
+
+    if paths := find_orphans(artifacts, params).paths:
+        shown = ", ".join(map(str, paths))
+        print(f"of no collection in params.yaml: {shown}; `cnnzoo prune --remove` removes them", file=sys.stderr)
+
+
 def explain_faults(work: Callable[[], None]) -> int:
-    """Run `work`; returns the exit code, after one clear message if it failed for a reason a person can mend."""
+    """Run `work`; returns the exit code, after one clear message if it failed for a reason a user can correct.
+
+    Only a return of `work` itself is success: signals, and a library that ends the program, are failures.
+    """
     try:
-        work()
-    except CnnzooError as error:
-        return _fail(str(error))
-    except OSError as error:
-        if error.errno not in REMEDIES and not error.filename:
+        with signals.raising():
+            work()
+    except BaseException as error:
+        interruption = signals.interruption_behind(error)
+        if interruption is not None:
+            _fail(f"interrupted ({interruption}). {GO_ON}")
+            return interruption.exit_code
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            _fail(f"interrupted. {GO_ON}")
+            return INTERRUPTED
+        message = _explanation(error)
+        if message is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        return _fail(f"{error.strerror}{where}. {REMEDIES.get(error.errno or 0, OTHER_REMEDY)}")
-    except (KeyboardInterrupt, SystemExit) as interruption:
-        if isinstance(interruption, SystemExit) and not interruption.code:
-            return 0
-        _fail("interrupted. Run the same command again: it goes on from what is finished.")
-        return INTERRUPTED
+        return _fail(message)
     return 0
+
+
+def _explanation(error: BaseException) -> str | None:
+    """Return the message for an error that a user can correct, None for any other."""
+    if isinstance(error, CnnzooError):
+        return str(error)
+    said = (str(error).strip() or type(error).__name__).splitlines()[-1]  # of a worker's traceback the last line
+    if isinstance(error, MemoryError) or any(words in said for words in OUT_OF_MEMORY):
+        return f"not enough memory ({said}). {MEMORY_REMEDY}"
+    if isinstance(error, RuntimeError) and "can't start new thread" in said:
+        return f"no more threads can be started here. {THREADS_REMEDY}"
+    if isinstance(error, BrokenPipeError):
+        return "the output was closed, so the command was stopped"
+    if isinstance(error, OSError) and (error.errno in REMEDIES or error.filename):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}. {REMEDIES.get(error.errno or 0, OTHER_REMEDY)}"
+    return None
 
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+GO_ON = "Run the same command again: it goes on from what is finished."
+OUT_OF_MEMORY = ("MemoryError", "out of memory", "can't allocate memory", "Unable to allocate")
+MEMORY_REMEDY = "Lower `runtime.threads` or `train.cohort_size` in params.yaml, or free memory, and run again."
+THREADS_REMEDY = "Lower `runtime.threads` in params.yaml, or raise the limit (`ulimit -u`), and run again."
 OTHER_REMEDY = "Look at what lies there: the project's layout stands in README.md. What is finished is kept."
 REMEDIES = {
     errno.ENOSPC: "Free some space and run the same command again: what is finished is kept.",
@@ -70,9 +121,15 @@ REMEDIES = {
     errno.EACCES: "Give yourself the right to write there, or run in a folder of your own.",
     errno.EPERM: "Give yourself the right to write there, or run in a folder of your own.",
 }
-"""Faults of the machine that a person can mend."""
+"""Faults of the machine, and what to do about them."""
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    with suppress(OSError):  # a terminal that is gone
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # Python flushes again at its end, and would print a traceback
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 1

@@ -1,6 +1,6 @@
 """Stage `evaluate`: every predictor's scores with intervals, on its own collection and on the others."""
 
-from cnnzoo.evaluation import evaluate as score_predictors
+from cnnzoo.evaluation.compare import evaluate as score_predictors
 from cnnzoo.stages.entry import StageContext, run_stage
 
 

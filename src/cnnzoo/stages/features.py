@@ -1,9 +1,9 @@
 """Stage `features`: the named inputs of the predictors, for every row of a collection."""
 
-from cnnzoo.collection import Collection
-from cnnzoo.cores import usable_cores
+from cnnzoo.core.cores import usable_cores
 from cnnzoo.features import write_features
 from cnnzoo.stages.entry import StageContext, run_stage
+from cnnzoo.zoo import Collection
 
 
 def features(context: StageContext) -> None:

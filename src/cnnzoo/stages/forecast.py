@@ -1,6 +1,6 @@
 """Stage `forecast`: final accuracies predicted from early checkpoints, and how early bad runs can be stopped."""
 
-from cnnzoo.forecasting import forecast as predict_final_accuracies
+from cnnzoo.evaluation.forecast import forecast as predict_final_accuracies
 from cnnzoo.stages.entry import StageContext, run_stage
 
 

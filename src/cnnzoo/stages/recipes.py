@@ -1,7 +1,7 @@
 """Stage `recipes`: the hyperparameters of every network of a collection."""
 
-from cnnzoo.recipes import draw, write
 from cnnzoo.stages.entry import StageContext, run_stage
+from cnnzoo.zoo.recipes import draw, write
 
 
 def recipes(context: StageContext) -> None:

@@ -1,6 +1,6 @@
 """Stage `search`: predictors of a collection's accuracies, tuned, scored on networks they never saw."""
 
-from cnnzoo.search import search as tune_predictors
+from cnnzoo.search.runs import search as tune_predictors
 from cnnzoo.stages.entry import StageContext, run_stage
 from cnnzoo.tracking.searches import search_run
 

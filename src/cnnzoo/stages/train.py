@@ -1,10 +1,10 @@
 """Stage `train`: the networks of a collection, as shards of raw checkpoints, tracked in MLflow."""
 
-from cnnzoo.collection import first_rows
-from cnnzoo.recipes import read
 from cnnzoo.stages.entry import StageContext, run_stage
 from cnnzoo.tracking import ZooTracker, check_writable, sync_zoo
 from cnnzoo.training.train import train_collection
+from cnnzoo.zoo import first_rows
+from cnnzoo.zoo.recipes import read
 
 
 def train(context: StageContext) -> None:

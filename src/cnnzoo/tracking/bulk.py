@@ -17,10 +17,10 @@ from sqlalchemy import Connection, Engine, Row, Table, and_, create_engine, dele
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import OperationalError
 
-from cnnzoo.artifacts import Artifacts
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking.client import FLOAT64_MAX
-from cnnzoo.tracking.location import database, tracking_uri
-from cnnzoo.tracking.runs import KILLED, RESUMABLE, RUNNING, RunRecord, now_ms
+from cnnzoo.tracking.location import database, dvc_experiment, tracking_uri
+from cnnzoo.tracking.runs import EXPERIMENT, KILLED, RESUMABLE, RUNNING, RunRecord, now_ms
 from cnnzoo.tracking.store import ActiveRun
 
 KNOWN_REVISIONS = frozenset({"dc11669786a5"})  # MLflow 3.17
@@ -91,16 +91,18 @@ class BulkStore:
 
     def active(self) -> list[ActiveRun]:
         """See `store.Store`."""
-        is_cohort = and_(TAGS.c.run_uuid == RUNS.c.run_uuid, TAGS.c.key == "cohort")
+        cohort, experiment = TAGS.alias(), TAGS.alias()
+        is_cohort = and_(cohort.c.run_uuid == RUNS.c.run_uuid, cohort.c.key == "cohort")
+        is_experiment = and_(experiment.c.run_uuid == RUNS.c.run_uuid, experiment.c.key == EXPERIMENT)
         query = (
-            select(RUNS.c.run_uuid, RUNS.c.name, TAGS.c.value, RUNS.c.status)
-            .select_from(RUNS.outerjoin(TAGS, is_cohort))
+            select(RUNS.c.run_uuid, RUNS.c.name, cohort.c.value, RUNS.c.status, experiment.c.value)
+            .select_from(RUNS.outerjoin(cohort, is_cohort).outerjoin(experiment, is_experiment))
             .where(RUNS.c.experiment_id == self.experiment_id, RUNS.c.lifecycle_stage == "active")
         )
         with self.engine.connect() as connection:
             return [
-                ActiveRun(run_id, name, cohort or "", status)
-                for run_id, name, cohort, status in connection.execute(query)
+                ActiveRun(run_id, name, cohort_name or "", status, experiment_name)
+                for run_id, name, cohort_name, status, experiment_name in connection.execute(query)
             ]
 
     def delete(self, run_ids: Collection[str]) -> None:
@@ -139,11 +141,13 @@ class BulkStore:
         _put_tags(connection, records)
 
     def _supersede(self, connection: Connection, records: Sequence[RunRecord]) -> None:
+        experiment = select(TAGS.c.value).where(TAGS.c.run_uuid == RUNS.c.run_uuid, TAGS.c.key == EXPERIMENT)
         former = and_(
             RUNS.c.experiment_id == self.experiment_id,
             RUNS.c.lifecycle_stage == "active",
             RUNS.c.name.in_([record.name for record in records]),
             RUNS.c.run_uuid.not_in([record.run_id for record in records]),
+            experiment.scalar_subquery().is_not_distinct_from(dvc_experiment()),
         )
         values = {"lifecycle_stage": "deleted", "deleted_time": now_ms()}
         connection.execute(update(RUNS).where(former).values(values))

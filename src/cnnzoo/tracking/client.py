@@ -2,7 +2,7 @@
 
 A server gives run ids itself and changes or takes back nothing that was logged. So runs are found by network and
 cohort, what is there is read before anything is added, and a run that contradicts the record is deleted and written
-anew.
+again.
 """
 
 import logging
@@ -16,11 +16,20 @@ from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.locks import one_at_a_time
-from cnnzoo.tracking.location import artifact_location, check_database, database, tracking_uri
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.locks import lock_or_wait
+from cnnzoo.tracking.location import (
+    artifact_folder,
+    artifact_location,
+    check_database,
+    database,
+    dvc_experiment,
+    own_database,
+    tracking_uri,
+)
+from cnnzoo.tracking.moved import follow_project
 from cnnzoo.tracking.notes import ExperimentCard
-from cnnzoo.tracking.runs import KILLED, RESUMABLE, RUNNING, RunRecord
+from cnnzoo.tracking.runs import EXPERIMENT, KILLED, RESUMABLE, RUNNING, RunRecord
 from cnnzoo.tracking.store import ActiveRun
 
 PAGE = 1000
@@ -40,7 +49,9 @@ def connect(artifacts: Artifacts) -> MlflowClient:
     if (file := database(uri)) is None:
         return MlflowClient(tracking_uri=uri)
     check_database(file)
-    with one_at_a_time(
+    if file == own_database(artifacts) and file.exists():
+        follow_project(file, artifact_folder(artifacts))
+    with lock_or_wait(
         file.with_suffix(".lock"), FIRST_OPENING_S
     ):  # two that make the same tables get in each other's way
         return MlflowClient(tracking_uri=uri)
@@ -71,7 +82,7 @@ class _Known:
     latest: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     points: set[tuple[str, int]] | None = None
-    """(metric, epoch) that are logged; None as long as nobody asked."""
+    """(metric, epoch) that are logged; None until it is asked for."""
 
 
 class ClientStore:
@@ -88,9 +99,12 @@ class ClientStore:
         for record in records:
             kept = None
             for known in by_name.get(record.name, ()):
-                if known.run.identity == record.identity and known.run.status in RESUMABLE:
-                    kept = known
-                else:
+                if known.run.identity == record.identity:
+                    if known.run.status in RESUMABLE:
+                        kept = known
+                    else:
+                        self.delete([known.run.run_id])
+                elif known.run.experiment == dvc_experiment():
                     self.delete([known.run.run_id])
             if kept is None:
                 self._create(record)
@@ -205,7 +219,7 @@ class ClientStore:
         ]
 
     def _contradicts(self, known: _Known, record: RunRecord) -> bool:
-        """Whether the run holds what `put` cannot mend: a client can add but not take back."""
+        """Whether the run holds what `put` cannot correct: a client can add but not take back."""
         expected = {(name, epoch): value for name, epoch, value in record.metrics}
         if known.run.status in RESUMABLE:
             history = self._history(known, {name for name, _, _ in record.metrics})
@@ -232,7 +246,9 @@ class ClientStore:
 
 def _known(run: Run) -> _Known:
     tags = run.data.tags
-    active = ActiveRun(run.info.run_id, run.info.run_name, tags.get("cohort", ""), run.info.status)
+    active = ActiveRun(
+        run.info.run_id, run.info.run_name, tags.get("cohort", ""), run.info.status, tags.get(EXPERIMENT)
+    )
     return _Known(active, dict(run.data.metrics), dict(tags))
 
 

@@ -4,20 +4,23 @@ Light: does not import mlflow.
 """
 
 import os
+import shlex
 import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
 
 OVERRIDE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
+COPIES = (".dvc", "tmp", "exps")
+"""Where DVC copies a project to, to run an experiment."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    # What cannot be delivered is spooled, so nobody has to wait for the many retries that MLflow makes by default.
+    # What cannot be delivered is spooled, so that no one waits for the many retries that MLflow makes by default.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
@@ -29,9 +32,28 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def keeper(artifacts: Artifacts) -> Artifacts:
+    """Return the project that keeps the record: for the temporary copy of a DVC experiment, the one it was copied from.
+
+    `dvc exp run --temp` and `dvc queue start` run in <project>/.dvc/tmp/exps/, which is deleted afterwards.
+    """
+    for folder in artifacts.root.absolute().parents:
+        if folder.parts[-3:] == COPIES:
+            return Artifacts(folder.parents[2])
+    return artifacts
+
+
+def dvc_experiment() -> str | None:
+    """Return the name of the DVC experiment that this process is part of, None outside."""
+    return os.environ.get("DVC_EXP_NAME") or None
+
+
 def tracking_uri(artifacts: Artifacts) -> str:
     """Return the address of the MLflow store: the project's own database unless MLFLOW_TRACKING_URI names another."""
-    return os.environ.get(OVERRIDE) or f"{SQLITE}{(artifacts.mlruns / 'mlflow.db').absolute().as_posix()}"
+    project = keeper(artifacts)
+    uri = os.environ.get(OVERRIDE) or f"{SQLITE}{project.mlruns / 'mlflow.db'}"
+    file = database(uri)
+    return uri if file is None else f"{SQLITE}{(project.root.absolute() / file).as_posix()}"
 
 
 def database(uri: str) -> Path | None:
@@ -39,21 +61,32 @@ def database(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
+def own_database(artifacts: Artifacts) -> Path | None:
+    """Return the project's own database if it is the store, None if the store is another."""
+    file = database(tracking_uri(artifacts))
+    return file if file == keeper(artifacts).mlruns.absolute() / "mlflow.db" else None
+
+
+def artifact_folder(artifacts: Artifacts) -> Path:
+    """Return the folder of the files that runs keep."""
+    return keeper(artifacts).mlruns.absolute() / "artifacts"
+
+
 def artifact_location(artifacts: Artifacts, experiment: str) -> str | None:
     """Return where an experiment keeps its files; None leaves it to the server."""
     if tracking_uri(artifacts).startswith(("http:", "https:")):
         return None
-    return (artifacts.mlruns / "artifacts" / experiment).absolute().as_uri()
+    return (artifact_folder(artifacts) / experiment).as_uri()
 
 
 def spool_folder(artifacts: Artifacts, collection: str) -> Path:
-    """Return the folder of what could not be delivered to the store yet."""
-    return artifacts.mlruns / "spool" / collection
+    """Return the folder of what could not be delivered to the store yet; each experiment has its own."""
+    return keeper(artifacts).mlruns / "spool" / (dvc_experiment() or "") / collection
 
 
 def check_writable(artifacts: Artifacts) -> None:
     """Check, before hours of training, that the record can be kept; raises `CnnzooError` with the remedy."""
-    folder = artifacts.mlruns
+    folder = keeper(artifacts).mlruns
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -61,7 +94,7 @@ def check_writable(artifacts: Artifacts) -> None:
     except OSError as error:
         raise CnnzooError(
             f"{folder}: cannot be written ({error.strerror}), so no run could be recorded. Make it a folder that you "
-            f"may write, e.g. `chmod -R u+w {folder}`, or move it away: a new one is made."
+            f"may write, e.g. `chmod -R u+w {shlex.quote(str(folder))}`, or move it away: a new one is made."
         ) from error
     file = database(tracking_uri(artifacts))
     try:

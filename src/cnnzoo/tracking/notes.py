@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnzoo.hyperparameters import SAMPLED
-from cnnzoo.training.shards import METRICS
+from cnnzoo.network.hyperparameters import SAMPLED
+from cnnzoo.zoo.shards import METRICS
 
 ZOO = "zoo/"
 PREDICTORS = "predictors/"
@@ -62,9 +62,11 @@ def _column(kind: str, name: str) -> str:
 
 
 _ZOO_NOTE = """\
-**Every run is one small CNN of the collection `{collection}`.** Params: its hyperparameters. Metrics: accuracy and
-loss on the test images and on its training images; the step is the checkpoint's epoch. Networks that diverged are
-*Failed* and have the tag `diverged_epoch`. The view *Networks* (top right) shows it all in one table.
+**Every run is one small CNN of the collection `{collection}`.** Params: its hyperparameters, `minibatch` included.
+Metrics: accuracy and loss on the test images and on its training images; the step is the checkpoint's epoch. Tags say
+what else shaped its training: `images` (a digest of the data set), `engine` and the engine's `numerics` version,
+`git_commit`. Networks that diverged are *Failed* and have the tag `diverged_epoch`. The view *Networks* (top right)
+shows it all in one table.
 
 | to see | type into the search box |
 |---|---|

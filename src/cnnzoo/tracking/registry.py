@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.scoring.networks import GivenNetwork
 from cnnzoo.scoring.scorer import Scorer
 from cnnzoo.tracking.location import prepare_environment, tracking_uri
 from cnnzoo.tracking.notes import predictors_experiment
+from cnnzoo.tracking.reach import unreachable
 from cnnzoo.tracking.runs import FAILED, FINISHED
 from cnnzoo.tracking.served_networks import ACTIVATION, WEIGHTS
-from cnnzoo.tracking.store import reason
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
@@ -47,16 +47,14 @@ def register_scorer(
     except CnnzooError:
         raise
     except Exception as error:  # whatever MLflow, a driver or the network raise
-        raise CnnzooError(
-            f"MLflow at {tracking_uri(artifacts)}: the model could not be registered ({reason(error)})"
-        ) from error
+        raise unreachable(tracking_uri(artifacts), error) from error
 
 
 def _register(
     artifacts: Artifacts, collection: str, scorer: Scorer, example: GivenNetwork, tags: Mapping[str, object]
 ) -> str:
     prepare_environment()
-    from cnnzoo.tracking.client import connect, ensure_experiment  # noqa: PLC0415 - mlflow takes seconds to import
+    from cnnzoo.tracking.client import connect, ensure_experiment
 
     client = connect(artifacts)
     experiment = ensure_experiment(client, artifacts, predictors_experiment(collection))
@@ -76,7 +74,7 @@ def _register(
 
 def _log(client: "MlflowClient", run: "Run", scorer: Scorer, example: GivenNetwork) -> "LoggedModel":
     """Keep the model with the run."""
-    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
+    from mlflow.entities import LoggedModelOutput
 
     model = client.create_logged_model(run.info.experiment_id, "scorer", run.info.run_id)
     with TemporaryDirectory() as temporary:
@@ -100,24 +98,24 @@ def _publish(client: "MlflowClient", run: "Run", model: "LoggedModel", collectio
 
 def _save(scorer: Scorer, example: GivenNetwork, model: "LoggedModel", folder: Path) -> None:
     """Write the model to `folder/model`, as MLflow keeps it, without pickle."""
-    from mlflow import pyfunc  # noqa: PLC0415
-    from mlflow.models import Model, ModelSignature  # noqa: PLC0415
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec  # noqa: PLC0415
-    from mlflow.types.schema import Array  # noqa: PLC0415
+    from mlflow import pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types.schema import Array
 
     given: list[ColSpec | TensorSpec] = [ColSpec(Array(DataType.double), WEIGHTS)]
     shown: dict[str, object] = {WEIGHTS: [example.row.astype(np.float64).tolist()]}
     if scorer.needs_activation:
         given.append(ColSpec(DataType.string, ACTIVATION))
         shown[ACTIVATION] = [example.activation]
-    told: list[ColSpec | TensorSpec] = [ColSpec(DataType.double, name) for name in ("predicted", "low", "high")]
+    answered: list[ColSpec | TensorSpec] = [ColSpec(DataType.double, name) for name in ("predicted", "low", "high")]
     scorer.save(folder / "scorer")
     pyfunc.save_model(
         folder / "model",
         loader_module=LOADER,
         data_path=str(folder / "scorer"),
         mlflow_model=Model(run_id=model.source_run_id, model_id=model.model_id, model_uuid=model.model_id),
-        signature=ModelSignature(Schema(given), Schema(told)),
+        signature=ModelSignature(Schema(given), Schema(answered)),
         input_example=pd.DataFrame(shown),
         pip_requirements=["cnnzoo"],  # inferring them takes seconds and finds the same
     )

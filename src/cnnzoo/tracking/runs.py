@@ -1,4 +1,4 @@
-"""What MLflow is told about a network: one flat run, the same whether logged live or rebuilt from its shard.
+"""The record of a network in MLflow: one flat run, the same whether logged live or rebuilt from its shard.
 
 Light: does not import mlflow. Shape letters: N networks, E checkpoint epochs.
 """
@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.collection.format import modeldir
-from cnnzoo.recipes import Recipe
-from cnnzoo.training.shards import METRICS, NEVER, Shard
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.tracking.location import dvc_experiment
+from cnnzoo.zoo.format import modeldir
+from cnnzoo.zoo.recipes import Recipe
+from cnnzoo.zoo.shards import METRICS, NEVER, Origin, Shard
 
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+EXPERIMENT = "experiment"
+"""The tag with the name of the DVC experiment that made a run."""
 RESUMABLE = (RUNNING, KILLED)
 """States of a run whose training may go on; any other state means that a new training starts from nothing."""
 
@@ -44,7 +47,7 @@ class RunRecord:
 
     @property
     def identity(self) -> tuple[str, str]:
-        """What tells two runs apart."""
+        """What distinguishes two runs."""
         return self.name, self.cohort
 
     @property
@@ -66,9 +69,8 @@ def now_ms() -> int:
 class CohortStart:
     """What is known of a cohort when its training begins."""
 
-    collection: str
     cohort: str
-    engine: str
+    origin: Origin
     recipes: tuple[Recipe, ...]
     git_commit: str | None
     time_ms: int
@@ -77,11 +79,11 @@ class CohortStart:
         """Return the runs of its networks, without metrics."""
         return [
             RunRecord(
-                name=modeldir(self.collection, recipe.network),
+                name=modeldir(self.origin.collection, recipe.network),
                 cohort=self.cohort,
                 time_ms=self.time_ms,
-                params=_params(recipe),
-                tags=_tags(self.collection, recipe, self.cohort, self.engine) | {"git_commit": self.git_commit},
+                params=_params(self.origin, recipe),
+                tags=_tags(self.origin, recipe, self.cohort) | {"git_commit": self.git_commit},
             )
             for recipe in self.recipes
         ]
@@ -91,7 +93,7 @@ class CohortStart:
         columns = [[float(value) for value in metrics[name]] for name in METRICS]
         return [
             RunRecord(
-                name=modeldir(self.collection, recipe.network),
+                name=modeldir(self.origin.collection, recipe.network),
                 cohort=self.cohort,
                 time_ms=time_ms,
                 metrics=tuple((name, epoch, value) for name, value in zip(METRICS, values, strict=True)),
@@ -118,7 +120,7 @@ def finished(
             name=modeldir(shard.origin.collection, recipe.network),
             cohort=shard.name,
             time_ms=time_ms,
-            params=_params(recipe),
+            params=_params(shard.origin, recipe),
             tags=_finished_tags(artifacts, shard, index, first_rows) | dict(tags or {}),
             metrics=tuple(
                 (name, epoch, value)
@@ -135,7 +137,7 @@ def _finished_tags(
     artifacts: Artifacts, shard: Shard, index: int, first_rows: Mapping[int, int] | None
 ) -> dict[str, str | None]:
     recipe, diverged = shard.recipes[index], int(shard.diverged_epoch[index])
-    tags = _tags(shard.origin.collection, recipe, shard.name, shard.origin.engine)
+    tags = _tags(shard.origin, recipe, shard.name)
     tags["shard"] = _relative(artifacts, shard)
     tags["diverged_epoch"] = None if diverged == NEVER else str(diverged)
     if first_rows is not None:
@@ -144,12 +146,20 @@ def _finished_tags(
     return tags
 
 
-def _tags(collection: str, recipe: Recipe, cohort: str, engine: str) -> dict[str, str | None]:
-    return {"network": modeldir(collection, recipe.network), "cohort": cohort, "engine": engine}
+def _tags(origin: Origin, recipe: Recipe, cohort: str) -> dict[str, str | None]:
+    return {
+        "network": modeldir(origin.collection, recipe.network),
+        "cohort": cohort,
+        "engine": origin.engine,
+        "numerics": origin.numerics,
+        "images": origin.images,
+        EXPERIMENT: dvc_experiment(),
+    }
 
 
-def _params(recipe: Recipe) -> dict[str, str]:
-    return {name.removeprefix("config."): str(value) for name, value in recipe.config().items()}
+def _params(origin: Origin, recipe: Recipe) -> dict[str, str]:
+    values = recipe.config() | {"minibatch": origin.minibatch}
+    return {name.removeprefix("config."): str(value) for name, value in values.items()}
 
 
 def _relative(artifacts: Artifacts, shard: Shard) -> str:

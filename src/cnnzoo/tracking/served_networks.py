@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.scoring.scorer import Scorer
 
 WEIGHTS, ACTIVATION = "weights", "activation"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cnnzoo.atomic import write_text
+from cnnzoo.core.atomic import write_text
 from cnnzoo.tracking.runs import Operation
 
 log = logging.getLogger(__name__)

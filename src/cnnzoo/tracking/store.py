@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cnnzoo.artifacts import Artifacts
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking.location import prepare_environment
 from cnnzoo.tracking.runs import Operation, RunRecord
 
@@ -22,10 +22,12 @@ class ActiveRun:
     name: str
     cohort: str
     status: str
+    experiment: str | None = None
+    """The DVC experiment that it belongs to; None for the project itself."""
 
     @property
     def identity(self) -> tuple[str, str]:
-        """What tells two runs apart, as `RunRecord.identity`."""
+        """What distinguishes two runs, as `RunRecord.identity`."""
         return self.name, self.cohort
 
 
@@ -35,7 +37,7 @@ class Store(Protocol):
     def begin(self, records: Sequence[RunRecord]) -> None:
         """Have these runs, running. One that is running or was killed goes on; any other starts from nothing.
 
-        Other active runs of the same networks are marked as deleted.
+        Other active runs of the same networks and the same DVC experiment are marked as deleted.
         """
 
     def log(self, records: Sequence[RunRecord]) -> None:
@@ -77,9 +79,9 @@ def open_zoo(artifacts: Artifacts, collection: str) -> Store:
     Raises whatever MLflow, the database or the network raise when the store cannot be reached.
     """
     prepare_environment()
-    from cnnzoo.tracking.bulk import open_bulk  # noqa: PLC0415 - mlflow takes seconds to import
-    from cnnzoo.tracking.client import ClientStore, connect, ensure_experiment  # noqa: PLC0415
-    from cnnzoo.tracking.notes import zoo_experiment  # noqa: PLC0415
+    from cnnzoo.tracking.bulk import open_bulk
+    from cnnzoo.tracking.client import ClientStore, connect, ensure_experiment
+    from cnnzoo.tracking.notes import zoo_experiment
 
     client = connect(artifacts)
     experiment = ensure_experiment(client, artifacts, zoo_experiment(collection))

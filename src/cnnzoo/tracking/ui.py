@@ -7,10 +7,11 @@ import os
 import socket
 import sys
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.errors import CnnzooError
-from cnnzoo.tracking.location import ENVIRONMENT, database, prepare_environment, tracking_uri
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.tracking.location import ENVIRONMENT, artifact_folder, database, tracking_uri
 from cnnzoo.tracking.notes import PREDICTORS, VIEW, ZOO
+from cnnzoo.tracking.reach import reach
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -21,8 +22,8 @@ VIEW_QUERY = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
 def serve_ui(artifacts: Artifacts, port: int = DEFAULT_PORT) -> None:
     """Print where each experiment's runs are and become the server that shows them; does not return.
 
-    Returns if MLFLOW_TRACKING_URI names a server that runs elsewhere. Raises `CnnzooError` if there is nothing to show
-    or the port is taken.
+    Returns if MLFLOW_TRACKING_URI names a server that runs elsewhere. Raises `CnnzooError` if the store cannot be
+    reached, there is nothing to show, or the port is taken.
     """
     links = experiment_links(artifacts, port)
     if not links:
@@ -40,11 +41,8 @@ def experiment_links(artifacts: Artifacts, port: int = DEFAULT_PORT) -> dict[str
     file = database(tracking_uri(artifacts))
     if file is not None and not file.exists():
         return {}
-    prepare_environment()
-    from cnnzoo.tracking.client import connect  # noqa: PLC0415 - mlflow takes seconds to import
-
     base = f"http://{HOST}:{port}" if file is not None else tracking_uri(artifacts).rstrip("/")
-    experiments = connect(artifacts).search_experiments(order_by=["name ASC"])
+    experiments = reach(artifacts).search_experiments(order_by=["name ASC"])
     return {
         experiment.name: f"{base}/#/experiments/{experiment.experiment_id}/runs?{VIEW_QUERY}"
         for experiment in experiments
@@ -53,7 +51,7 @@ def experiment_links(artifacts: Artifacts, port: int = DEFAULT_PORT) -> dict[str
 
 
 def _command(artifacts: Artifacts, port: int) -> list[str]:
-    location = (artifacts.mlruns / "artifacts").absolute().as_uri()
+    location = artifact_folder(artifacts).as_uri()
     store = ["--backend-store-uri", tracking_uri(artifacts), "--default-artifact-root", location]
     # One worker serves one person; four of them take twice the memory.
     return [sys.executable, "-m", "mlflow", "server", *store, "--host", HOST, "--port", str(port), "--workers", "1"]

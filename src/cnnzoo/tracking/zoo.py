@@ -11,15 +11,15 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.collection.format import modeldir
-from cnnzoo.recipes import Recipe
-from cnnzoo.tracking.location import spool_folder, tracking_uri
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.tracking.location import dvc_experiment, spool_folder, tracking_uri
 from cnnzoo.tracking.runs import RESUMABLE, RUNNING, CohortStart, Operation, finished, now_ms
 from cnnzoo.tracking.spool import Spool
 from cnnzoo.tracking.store import Store, apply, open_zoo, reason
 from cnnzoo.tracking.writer import Writer
-from cnnzoo.training.shards import METRICS, Shard
+from cnnzoo.zoo.format import modeldir
+from cnnzoo.zoo.recipes import Recipe
+from cnnzoo.zoo.shards import METRICS, Origin, Shard, serving
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,9 @@ class ZooTracker:
         """Wait a little for what is still to be written; what is left is spooled."""
         self._writer.close(CLOSE_TIMEOUT_S)
 
-    def start(self, cohort: str, engine: str, recipes: Sequence[Recipe]) -> None:
+    def start(self, cohort: str, origin: Origin, recipes: Sequence[Recipe]) -> None:
         """Record that the networks of a cohort begin, or resume, their training."""
-        begun = CohortStart(self.collection, cohort, engine, tuple(recipes), self._git_commit, now_ms())
+        begun = CohortStart(cohort, origin, tuple(recipes), self._git_commit, now_ms())
         self._cohorts[cohort] = begun
         self._writer.submit(lambda: Operation("begin", begun.begun()))
 
@@ -84,14 +84,14 @@ def sync_zoo(
     """Make the record of a collection complete and exact: one run per network, with what its shard holds.
 
     Missing runs are inserted, unfinished and altered ones completed, runs of networks that left the collection or were
-    trained anew marked as deleted, even where a shard still holds them. `first_rows` gives the first row in the matrix
+    trained again marked as deleted, even where a shard still holds them. `first_rows` gives the first row in the matrix
     of each network that is in it. Nothing may train in this collection meanwhile. Returns whether it was done: a store
     that cannot be reached is no more than a warning, call it again later.
     """
     spool = Spool(spool_folder(artifacts, collection))
-    serving = _serving(shards, recipes)
-    trained = {(modeldir(collection, network), cohort) for network, cohort in serving.items()}
-    awaited = {modeldir(collection, recipe.network) for recipe in recipes if recipe.network not in serving}
+    served = serving(shards, recipes)
+    trained = {(modeldir(collection, recipe.network), shard.name) for recipe, (shard, _) in served.items()}
+    awaited = {modeldir(collection, recipe.network) for recipe in recipes if recipe not in served}
     try:
         store = open_zoo(artifacts, collection)
         try:
@@ -123,26 +123,15 @@ def _replay(store: Store, spool: Spool) -> None:
         log.warning("%s: could not be replayed (%s); the record is made from the shards", spool.folder, error)
 
 
-def _serving(shards: Sequence[Shard], recipes: Sequence[Recipe]) -> dict[int, str]:
-    """Return the cohort that serves each wanted network, by network id; networks yet to be trained have none.
-
-    A shard may hold networks that are not wanted, or no longer with that recipe. Of two equal ones the shard first by
-    name serves, as in `collection.assemble`.
-    """
-    wanted = frozenset(recipes)
-    cohorts: dict[int, str] = {}
-    for shard in sorted(shards, key=lambda shard: shard.name):
-        for recipe in wanted.intersection(shard.recipes):
-            cohorts.setdefault(recipe.network, shard.name)
-    return cohorts
-
-
 def _retire(store: Store, trained: Set[tuple[str, str]], awaited: Set[str]) -> None:
     """Mark the runs that no shard stands behind: killed if the network is yet to be trained, else deleted.
 
+    Runs of other DVC experiments than this one are left alone.
+
     `trained` are the identities of the runs that stay, `awaited` the names of the networks yet to be trained.
     """
-    others = [run for run in store.active() if run.identity not in trained]
+    own = [run for run in store.active() if run.experiment == dvc_experiment()]
+    others = [run for run in own if run.identity not in trained]
     resumable = [run for run in others if run.name in awaited and run.status in RESUMABLE]
     store.interrupt([run.run_id for run in resumable if run.status == RUNNING])
     store.delete([run.run_id for run in others if run not in resumable])

@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as lightning
 from numpy.typing import NDArray
 
+from cnnzoo.core.signals import Stop
 from cnnzoo.training.history import History, finite_networks
 from cnnzoo.training.module import CohortModule
 from cnnzoo.training.resume import ResumePoint
@@ -39,7 +40,7 @@ class KeepCheckpoints(lightning.Callback):
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Record the initialisation, unless it was recorded before a resume."""
         module = _cohort(pl_module)
-        if module.first_epoch == 0:
+        if module.steps_done == 0:
             self._record(module, epoch=0)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -56,25 +57,44 @@ class KeepCheckpoints(lightning.Callback):
 
 
 class KeepResumePoint(lightning.Callback):
-    """Saves the state at the end of an epoch, at most every `interval_s` seconds. Comes after `KeepCheckpoints`."""
+    """Saves the state every `interval_s` seconds and when the process is to end. Comes after `KeepCheckpoints`."""
 
-    def __init__(self, point: ResumePoint, history: History, interval_s: float) -> None:
+    def __init__(self, point: ResumePoint, history: History, interval_s: float, stop: Stop) -> None:
         self.point = point
         self.history = history
         self.interval_s = interval_s
+        self.stop = stop
         self.saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: NDArray[np.int64],
+        batch_idx: int,
+    ) -> None:
+        """Save if it is time inside an epoch, after some of its steps."""
+        module = _cohort(pl_module)
+        step = module.steps_done % module.schedule.steps
+        if step:
+            self._save(module, module.epochs_done - 1, step)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save if it is time; the last epoch is kept by the shard itself."""
         module = _cohort(pl_module)
-        is_due = time.monotonic() - self.saved_at >= self.interval_s
-        if is_due and module.epochs_done < self.history.epochs[-1]:
-            self.point.save(module.epochs_done, module.engine.state(), self.history.arrays())
+        if module.epochs_done < self.history.epochs[-1]:
+            self._save(module, module.epochs_done, step=0)
+
+    def _save(self, module: CohortModule, epoch: int, step: int) -> None:
+        if self.stop.requested or time.monotonic() - self.saved_at >= self.interval_s:
+            self.point.save(epoch, step, module.engine.state(), self.history.arrays())
             self.saved_at = time.monotonic()
+        self.stop.check()
 
 
 class ReportProgress(lightning.Callback):
-    """Tells how many images went through how many networks."""
+    """Reports how many images went through how many networks."""
 
     def __init__(self, networks: int, advance: Callable[[int], None]) -> None:
         self.networks = networks

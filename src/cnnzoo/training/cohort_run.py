@@ -9,7 +9,8 @@ import numpy as np
 import pytorch_lightning as lightning
 from numpy.typing import NDArray
 
-from cnnzoo.recipes import Recipe, checkpoint_epochs
+from cnnzoo.core.signals import Stop, held_back
+from cnnzoo.core.trainer import make_trainer
 from cnnzoo.training.callbacks import Examples, KeepCheckpoints, KeepResumePoint, ReportProgress
 from cnnzoo.training.cohorts import cohort_of
 from cnnzoo.training.history import History
@@ -18,7 +19,8 @@ from cnnzoo.training.job import Job
 from cnnzoo.training.module import CohortData, CohortModule
 from cnnzoo.training.progress import TrainingProgress
 from cnnzoo.training.resume import ResumePoint
-from cnnzoo.training.shards import Shard, shard_name, write_shard
+from cnnzoo.zoo.recipes import Recipe, checkpoint_epochs
+from cnnzoo.zoo.shards import Shard, shard_name, write_shard
 
 
 class CohortRun:
@@ -38,11 +40,18 @@ class CohortRun:
         self.point = ResumePoint(job.artifacts.unfinished(job.collection), self.name)
 
     def run(self, progress: TrainingProgress) -> Shard:
-        """Train to the last epoch and write the shard."""
-        epoch = self._restore()
-        progress.skip(self.job.passes(self.recipes, epoch))
-        self.job.listener.start(self.name, self.job.engine.name, self.recipes)
-        self._fit(epoch, progress)
+        """Train to the last epoch and write the shard.
+
+        A signal to end is held back: until the state is saved, or the shard is written; then it raises `Interrupted`.
+        """
+        with held_back() as stop:
+            epoch, step = self._restore()
+            progress.skip(self.job.passes(self.recipes, epoch) + len(self.recipes) * step * self.schedule.minibatch)
+            self.job.listener.start(self.name, self.job.origin, self.recipes)
+            self._fit(epoch, step, progress, stop)
+            return self._finish(progress)
+
+    def _finish(self, progress: TrainingProgress) -> Shard:
         history = self.history
         shard = write_shard(
             self.job.artifacts.checkpoints(self.job.collection),
@@ -57,44 +66,37 @@ class CohortRun:
         progress.finish(len(self.recipes))
         return shard
 
-    def _restore(self) -> int:
-        """Set engine and history to where training goes on; returns the number of epochs behind it."""
+    def _restore(self) -> tuple[int, int]:
+        """Set engine and history to where training goes on; returns the epochs behind it, and the steps of the next."""
         saved = self.point.load()
         if saved is None:
             rows = [initial_weights(recipe, self.job.collection, recipe.layout) for recipe in self.recipes]
             self.engine.load_state({"weights": np.stack(rows)})
-            return 0
-        epoch, state, history = saved
-        self.engine.load_state(state)
-        self.history.restore(history)
-        return epoch
+            return 0, 0
+        self.engine.load_state(saved.state)
+        self.history.restore(saved.history)
+        return saved.epoch, saved.step
 
-    def _fit(self, epoch: int, progress: TrainingProgress) -> None:
+    def _fit(self, epoch: int, step: int, progress: TrainingProgress, stop: Stop) -> None:
         images, subset = self.job.images, self.schedule.subset
         train = Examples(images.train_images[subset], images.train_labels[subset])
         self.engine.load_images(train.images, train.labels)
         with _quiet_lightning():
-            trainer = self._trainer(epoch, train, progress)
-            data = CohortData(self.schedule, len(self.recipes), epoch)
-            trainer.fit(CohortModule(self.engine, self.schedule, epoch), data)
+            trainer = self._trainer(epoch, train, progress, stop)
+            data = CohortData(self.schedule, len(self.recipes), epoch, step)
+            trainer.fit(CohortModule(self.engine, self.schedule, epoch, step), data)
 
-    def _trainer(self, epoch: int, train: Examples, progress: TrainingProgress) -> lightning.Trainer:
+    def _trainer(self, epoch: int, train: Examples, progress: TrainingProgress, stop: Stop) -> lightning.Trainer:
         test = Examples(self.job.images.test_images, self.job.images.test_labels)
-        return lightning.Trainer(
-            max_epochs=self.history.epochs[-1] - epoch,
-            accelerator="cpu" if self.job.engine.device == "cpu" else "auto",
-            devices=1,
-            reload_dataloaders_every_n_epochs=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            callbacks=[
+        return make_trainer(
+            [
                 KeepCheckpoints(self.history, train, test, self._tell),
-                KeepResumePoint(self.point, self.history, self.job.params.runtime.resume_interval_s),
+                KeepResumePoint(self.point, self.history, self.job.params.runtime.resume_interval_s, stop),
                 ReportProgress(len(self.recipes), progress.advance),
             ],
+            max_epochs=self.history.epochs[-1] - epoch,
+            accelerator="cpu" if self.job.engine.device == "cpu" else "auto",
+            reload_dataloaders_every_n_epochs=1,
         )
 
     def _tell(self, epoch: int, metrics: Mapping[str, NDArray[np.float64]]) -> None:

@@ -1,7 +1,7 @@
 """Cohorts: which networks train side by side, and which are already trained.
 
 Networks of a cohort share training fraction (so they see the same minibatches), optimizer and activation. Valid shards
-keep the networks they hold; only the others are grouped anew, so a growing collection trains its new networks alone.
+keep the networks they hold; only the others are grouped again, so a growing collection trains its new networks alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnzoo import seeds
-from cnnzoo.recipes import Recipe
+from cnnzoo.core import seeds
 from cnnzoo.training.engines import Cohort
-from cnnzoo.training.shards import Origin, Shard, read_shards
+from cnnzoo.zoo.recipes import Recipe
+from cnnzoo.zoo.shards import Origin, Shard, read_shards, serving
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ def plan(recipes: Sequence[Recipe], origin: Origin, folder: Path, cohort_size: i
         foreign = any_engine and found.engine != origin.engine
         return origin == (replace(found, engine=origin.engine, numerics=origin.numerics) if foreign else found)
 
-    untrained = dict.fromkeys(recipes)
-    valid: list[Shard] = []
-    stale: list[Shard] = []
-    for shard in read_shards(folder):
-        held = [recipe for recipe in shard.recipes if recipe in untrained] if fits(shard.origin) else []
-        (valid if held else stale).append(shard)
-        for recipe in held:
-            del untrained[recipe]
-    return Plan(tuple(valid), tuple(stale), tuple(group(untrained, cohort_size)))
+    found = read_shards(folder)
+    served = serving((shard for shard in found if fits(shard.origin)), recipes)
+    needed = {shard.name for shard, _ in served.values()}
+    untrained = [recipe for recipe in recipes if recipe not in served]
+    return Plan(
+        tuple(shard for shard in found if shard.name in needed),
+        tuple(shard for shard in found if shard.name not in needed),
+        tuple(group(untrained, cohort_size)),
+    )
 
 
 def group(recipes: Iterable[Recipe], cohort_size: int) -> list[tuple[Recipe, ...]]:

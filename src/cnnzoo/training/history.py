@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnzoo.training.engines import Engine, Scores
-from cnnzoo.training.shards import METRICS, NEVER
+from cnnzoo.zoo.shards import METRICS, NEVER
 
 
 class History:

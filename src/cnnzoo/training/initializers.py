@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from cnnzoo import seeds
-from cnnzoo.layout import Layout
-from cnnzoo.recipes import Recipe
+from cnnzoo.core import seeds
+from cnnzoo.network.layout import Layout
+from cnnzoo.zoo.recipes import Recipe
 
 TRUNCATION = 2.0
 TRUNCATED_STD = 0.87962566103423978

@@ -7,19 +7,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.artifacts import Artifacts
 from cnnzoo.config import Params
+from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.images import ImageSet
-from cnnzoo.recipes import Recipe
 from cnnzoo.training.engines.choice import EngineChoice
 from cnnzoo.training.minibatches import Schedule
-from cnnzoo.training.shards import Origin, Shard
+from cnnzoo.zoo.recipes import Recipe
+from cnnzoo.zoo.shards import Origin, Shard
 
 
 class Listener(Protocol):
     """Hears of every cohort as it trains; returns at once and never raises."""
 
-    def start(self, cohort: str, engine: str, recipes: Sequence[Recipe]) -> None:
+    def start(self, cohort: str, origin: Origin, recipes: Sequence[Recipe]) -> None:
         """A cohort begins, or goes on after a kill."""
 
     def checkpoint(self, cohort: str, epoch: int, metrics: Mapping[str, NDArray[np.float64]]) -> None:
@@ -69,5 +69,4 @@ class Job:
 
     def passes(self, recipes: Sequence[Recipe], epochs: int) -> int:
         """Return the image passes (images x networks) of a cohort in a number of epochs."""
-        schedule = self.schedule(recipes[0])
-        return len(recipes) * epochs * schedule.steps * schedule.minibatch
+        return len(recipes) * epochs * self.schedule(recipes[0]).passes

@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo import seeds
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core import seeds
+from cnnzoo.core.errors import CnnzooError
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class Schedule:
         """Minibatches of one epoch, S; the last incomplete one is dropped."""
         return self.subset_size // self.minibatch
 
+    @property
+    def passes(self) -> int:
+        """Images that a network is trained on in one epoch."""
+        return self.steps * self.minibatch
+
     @cached_property
     def subset(self) -> NDArray[np.int64]:
         """The images of the training subset, int64 (int(M * fraction),), ascending."""
@@ -58,4 +63,4 @@ class Schedule:
         """Return positions in `subset`, int64 (S, B), of the minibatches of one epoch (the first is 1)."""
         random = seeds.generator(self.seed, "order", self.collection, repr(self.fraction), epoch)
         order = random.permutation(self.subset_size)
-        return order[: self.steps * self.minibatch].reshape(self.steps, self.minibatch)
+        return order[: self.passes].reshape(self.steps, self.minibatch)

@@ -22,14 +22,14 @@ Minibatches = NDArray[np.int64]
 class CohortModule(lightning.LightningModule):
     """Trains all networks of a cohort. The engine owns weights and optimizers, so optimisation is manual."""
 
-    def __init__(self, engine: Engine, schedule: Schedule, epoch: int) -> None:
+    def __init__(self, engine: Engine, schedule: Schedule, epoch: int, step: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.engine = engine
         self.schedule = schedule
         self.first_epoch = epoch
         """Epochs already done when this fit starts: 0, or that of the resume point."""
-        self.steps_done = epoch * schedule.steps
+        self.steps_done = epoch * schedule.steps + step
 
     @property
     def epochs_done(self) -> int:
@@ -48,17 +48,20 @@ class CohortModule(lightning.LightningModule):
 class CohortData(lightning.LightningDataModule):
     """Yields the minibatches of each epoch in blocks; Lightning asks for a new loader every epoch."""
 
-    def __init__(self, schedule: Schedule, networks: int, first_epoch: int) -> None:
+    def __init__(self, schedule: Schedule, networks: int, first_epoch: int, first_step: int = 0) -> None:
         super().__init__()
         self.schedule = schedule
         self.first_epoch = first_epoch
+        self.first_step = first_step
+        """Steps of the first epoch that are already done."""
         self.block = max(1, CALL_IMAGES // (networks * schedule.minibatch))
 
     def train_dataloader(self) -> DataLoader[Minibatches]:
         """Return a loader of blocks (S, B) for the epoch that begins now."""
         assert self.trainer is not None  # Lightning attaches it before it asks
         epoch = self.first_epoch + self.trainer.current_epoch + 1
-        return DataLoader(_Blocks(self.schedule.epoch(epoch), self.block), batch_size=None, collate_fn=_as_is)
+        minibatches = self.schedule.epoch(epoch)[0 if self.trainer.current_epoch else self.first_step :]
+        return DataLoader(_Blocks(minibatches, self.block), batch_size=None, collate_fn=_as_is)
 
 
 def _as_is(minibatches: Any) -> Any:

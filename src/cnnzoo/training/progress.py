@@ -10,6 +10,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from cnnzoo.core.errors import counted
+
 LINE_INTERVAL_S = 10.0
 
 
@@ -83,13 +85,13 @@ class TrainingProgress:
         left = f"{duration(left_s)} left" if left_s is not None else "starting"
         share = self.passes_done / max(self.passes, 1)
         return (
-            f"train {self.collection}: {self.networks_done}/{self.networks} networks, {share:.0%}, "
+            f"train {self.collection}: {self.networks_done}/{counted(self.networks, 'network')}, {share:.0%}, "
             f"{self._speed()}, {left}"
         )
 
     def _summary(self) -> str:
         elapsed = duration(time.monotonic() - self._started)
-        return f"train {self.collection}: {self.networks_done} networks in {elapsed}, {self._speed()}"
+        return f"train {self.collection}: {counted(self.networks_done, 'network')} in {elapsed}, {self._speed()}"
 
     def _speed(self) -> str:
         share = f" ({self.rate / self.peak:.0%} of the peak)" if self.peak and self._trained else ""

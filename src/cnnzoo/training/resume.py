@@ -1,4 +1,4 @@
-"""Resume points: the state of a cohort at the end of an epoch, so that a kill costs minutes, not hours.
+"""Resume points: the state of a cohort between two steps, so that a kill costs minutes, not hours.
 
 Shape letters: N networks, P parameters.
 """
@@ -14,10 +14,23 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cnnzoo.atomic import atomic_file
-from cnnzoo.training.shards import SUFFIX, digest_of
+from cnnzoo.core.atomic import atomic_file
+from cnnzoo.zoo.shards import SUFFIX, digest_of
 
 ENGINE = "engine."
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What training goes on from."""
+
+    epoch: int
+    """Epochs that are done."""
+    step: int
+    """Steps of the next epoch that are done."""
+    state: dict[str, NDArray[np.float32]]
+    """The engine's, (N, P) each."""
+    history: dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,14 +45,16 @@ class ResumePoint:
         """Where the point lies while the cohort trains."""
         return self.folder / f"{self.shard}{SUFFIX}"
 
-    def save(self, epoch: int, state: Mapping[str, NDArray[np.float32]], history: Mapping[str, NDArray[Any]]) -> None:
-        """Write the state after `epoch`: the engine's (N, P) each, and the history's arrays."""
+    def save(
+        self, epoch: int, step: int, state: Mapping[str, NDArray[np.float32]], history: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Write the state after `epoch` epochs and `step` steps: the engine's (N, P) each, and the history's arrays."""
         arrays = {f"{ENGINE}{name}": array for name, array in state.items()} | dict(history)
         with atomic_file(self.path) as file:
-            file.write(save(arrays, {"epoch": str(epoch), "sha256": digest_of(arrays)}))
+            file.write(save(arrays, {"epoch": str(epoch), "step": str(step), "sha256": digest_of(arrays)}))
 
-    def load(self) -> tuple[int, dict[str, NDArray[np.float32]], dict[str, NDArray[Any]]] | None:
-        """Return (epoch, engine state, history arrays), or None if there is no point to resume from.
+    def load(self) -> Saved | None:
+        """Return what was saved, or None if there is no point to resume from.
 
         A damaged point is left unused with a warning: training from the start gives the same bits.
         """
@@ -49,14 +64,15 @@ class ResumePoint:
             with safe_open(self.path, framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
                 metadata = file.metadata() or {}
-            epoch = int(metadata["epoch"])
+            epoch, step = int(metadata["epoch"]), int(metadata.get("step", "0"))
             if digest_of(arrays) != metadata["sha256"]:
                 raise ValueError("its digest does not match")
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            logging.getLogger(__name__).warning("%s: damaged (%s); its cohort starts anew", self.path, error)
+            logging.getLogger(__name__).warning("%s: damaged (%s); its cohort starts again", self.path, error)
             return None
         state = {name.removeprefix(ENGINE): array for name, array in arrays.items() if name.startswith(ENGINE)}
-        return epoch, state, {name: array for name, array in arrays.items() if not name.startswith(ENGINE)}
+        history = {name: array for name, array in arrays.items() if not name.startswith(ENGINE)}
+        return Saved(epoch, step, state, history)
 
     def delete(self) -> None:
         """Forget the point: its shard is written."""

@@ -1,23 +1,26 @@
 """Train the networks of a collection that are not trained yet: the work of the stage `train`."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
 
-from cnnzoo.artifacts import Artifacts
-from cnnzoo.atomic import remove_leftovers
 from cnnzoo.config import Params
-from cnnzoo.cores import usable_cores
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.atomic import remove_leftovers
+from cnnzoo.core.cores import usable_cores
+from cnnzoo.core.locks import lock_or_fail
 from cnnzoo.images import ImageSet
-from cnnzoo.locks import only_one
-from cnnzoo.recipes import Recipe
 from cnnzoo.training.cohort_run import CohortRun
 from cnnzoo.training.cohorts import plan
 from cnnzoo.training.engines.choice import choose
 from cnnzoo.training.job import Job, Listener
 from cnnzoo.training.progress import TrainingProgress
-from cnnzoo.training.shards import SUFFIX, Shard, read_shards
+from cnnzoo.zoo.recipes import Recipe
+from cnnzoo.zoo.shards import SUFFIX, Shard, read_shards
+
+log = logging.getLogger(__name__)
 
 
 def train_collection(
@@ -32,6 +35,8 @@ def train_collection(
     job = Job(artifacts, params, collection, images, choose(params.train.engine, params.runtime), listener)
     job.check(recipes)
     torch.set_num_threads(params.runtime.threads or usable_cores())
+    for stray in sorted(artifacts.root.glob("hpc_ckpt_*.ckpt")):
+        log.warning("%s: left by an earlier version under SLURM; it is ignored and can be deleted", stray)
     with _only_run(artifacts, collection):
         return _train_missing(job, recipes)
 
@@ -60,7 +65,7 @@ def _peak(job: Job, cohorts: Sequence[Sequence[Recipe]]) -> float | None:
 
 def _only_run(artifacts: Artifacts, collection: str) -> AbstractContextManager[None]:
     """Hold the collection's lock."""
-    return only_one(
+    return lock_or_fail(
         artifacts.unfinished(collection) / "lock",
         f"another run is training `{collection}` now",
         "Wait for it, or end it: after a killed `dvc repro` its training process may live on "

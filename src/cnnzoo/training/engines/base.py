@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.layout import Architecture, Layout, layout_of
+from cnnzoo.network.layout import Architecture, Layout, layout_of
 from cnnzoo.training.dropout import MaskPlan
 
 ADAM_BETA_1 = 0.9

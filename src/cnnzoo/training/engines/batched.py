@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnnzoo.layout import KERNEL_SIZE, STRIDE, Architecture, Variable
+from cnnzoo.network.layout import KERNEL_SIZE, STRIDE, Architecture, Variable
+from cnnzoo.network.stacked import matrix, run_networks
 from cnnzoo.training import dropout
 from cnnzoo.training.engines.base import ADAM_BETA_1, ADAM_BETA_2, EPSILON, RMSPROP_RHO, Cohort, Scores
 
@@ -126,19 +127,15 @@ class _Stack:
 
     def _forward(self, weights: Tensor, inputs: Tensor, masks: list[Tensor] | None) -> "_Trace":
         patches, activations = [], []
-        features = inputs[None, ..., None]  # (1, B, H, W, 1): shared by all networks
-        *convolutions, dense = self.layout.layers
-        for index, (bias, kernel) in enumerate(convolutions):
-            columns = _patches(features, self.sides[index])  # (N or 1, B * Q, K)
-            summed = columns @ _matrix(weights, kernel) + _vector(weights, bias)  # (N, B * Q, U)
-            activated = summed.relu_() if self.cohort.activation == "relu" else summed.tanh_()
+
+        def keep(columns: Tensor, activated: Tensor) -> Tensor:
             patches.append(columns)
             activations.append(activated)
-            features = activated.view(len(weights), len(inputs), self.sides[index], self.sides[index], -1)
-            if masks is not None:
-                features = features * masks[index]
-        pooled = features.mean(dim=(2, 3))  # (N, B, U)
-        return _Trace(patches, activations, pooled, pooled @ _matrix(weights, dense[1]) + _vector(weights, dense[0]))
+            return activated if masks is None else activated * masks[len(activations) - 1]
+
+        activate = Tensor.relu_ if self.cohort.activation == "relu" else Tensor.tanh_
+        pooled, logits = run_networks(weights, inputs[..., None], self.layout, _patches, activate, on_layer=keep)
+        return _Trace(patches, activations, pooled, logits)
 
     def _backward(self, weights: Tensor, trace: "_Trace", upstream: Tensor, masks: list[Tensor] | None) -> Tensor:
         """Return d loss / d weights (N, P), given d loss / d logits (N, B, 10)."""
@@ -148,19 +145,19 @@ class _Stack:
         _store(result, kernel, trace.pooled.transpose(1, 2) @ upstream)
         networks, images = upstream.shape[:2]
         side = self.sides[-1]
-        pooled = (upstream @ _matrix(weights, kernel).transpose(1, 2)) / side**2  # (N, B, U)
+        pooled = (upstream @ matrix(weights, kernel).transpose(1, 2)) / side**2  # (N, B, U)
         gradient = pooled[:, :, None, None].expand(-1, -1, side, side, -1)  # (N, B, H, W, U)
         for index in reversed(range(len(convolutions))):
             bias, kernel = convolutions[index]
             if masks is not None:
                 gradient = gradient * masks[index]
-            activated = trace.activations[index].view(gradient.shape)
+            activated = trace.activations[index]
             slope = activated > 0 if self.cohort.activation == "relu" else 1 - activated.square()
             gradient = (gradient * slope).reshape(networks, -1, bias.shape[0])  # (N, B * Q, U)
             _store(result, bias, gradient.sum(dim=1))
             _store(result, kernel, trace.patches[index].transpose(1, 2) @ gradient)
             if index > 0:
-                columns = gradient @ _matrix(weights, kernel).transpose(1, 2)  # (N, B * Q, K)
+                columns = gradient @ matrix(weights, kernel).transpose(1, 2)  # (N, B * Q, K)
                 gradient = _fold(columns, images, self.sides[index], self.sides[index - 1])
         return result
 
@@ -203,7 +200,7 @@ class _Trace:
     """What the backward pass needs of the forward pass."""
 
     patches: list[Tensor]  # per convolution (N or 1, B * Q, K)
-    activations: list[Tensor]  # per convolution (N, B * Q, U), before dropout
+    activations: list[Tensor]  # per convolution (N, B, H, W, U), before dropout
     pooled: Tensor  # (N, B, U)
     logits: Tensor  # (N, B, 10)
 
@@ -211,16 +208,6 @@ class _Trace:
 def _normalised(images: Tensor) -> Tensor:
     """(B, H, W, C) uint8 -> (B, H, W) in [-1, 1]; the arithmetic of `images.network_input`."""
     return (images.float() / 255 * 2 - 1).mean(dim=-1)
-
-
-def _matrix(rows: Tensor, variable: Variable) -> Tensor:
-    """Return a kernel of all networks as matrices (N, K, U)."""
-    return rows[:, variable.start : variable.end].view(len(rows), -1, variable.shape[-1])
-
-
-def _vector(rows: Tensor, variable: Variable) -> Tensor:
-    """Return a bias of all networks, (N, 1, U)."""
-    return rows[:, None, variable.start : variable.end]
 
 
 def _store(rows: Tensor, variable: Variable, value: Tensor) -> None:
@@ -235,13 +222,14 @@ def _windows(side: int) -> Iterator[tuple[int, int, slice, slice]]:
             yield row, column, slice(row, row + reach, STRIDE), slice(column, column + reach, STRIDE)
 
 
-def _patches(features: Tensor, side: int) -> Tensor:
-    """im2col: (N, B, H, W, C) -> (N, B * side * side, K), K in the order (row, column, channel) of a kernel."""
-    networks, images, *_, channels = features.shape
+def _patches(features: Tensor) -> tuple[Tensor, int]:
+    """See `stacked.Patches`."""
+    networks, images, before, _, channels = features.shape
+    side = (before - KERNEL_SIZE) // STRIDE + 1
     result = features.new_empty(networks, images, side, side, KERNEL_SIZE, KERNEL_SIZE, channels)
     for row, column, rows, columns in _windows(side):
         result[:, :, :, :, row, column] = features[:, :, rows, columns]
-    return result.view(networks, images * side * side, -1)
+    return result.view(networks, images * side * side, -1), side
 
 
 def _fold(columns: Tensor, images: int, side: int, target_side: int) -> Tensor:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from cnnzoo.config import EngineName, Runtime
-from cnnzoo.errors import CnnzooError
-from cnnzoo.layout import Architecture
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.network.layout import Architecture
 from cnnzoo.training.engines import native
 from cnnzoo.training.engines.base import Cohort, Engine
 from cnnzoo.training.engines.batched import BatchedEngine, network_bytes

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnzoo.cores import usable_cores
-from cnnzoo.errors import CnnzooError
+from cnnzoo.core.cores import usable_cores
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images import network_input
-from cnnzoo.layout import Architecture
+from cnnzoo.network.layout import Architecture
 from cnnzoo.training.engines.base import Cohort, Scores
 
 EXTENSION = "cnnzoo.training._native"

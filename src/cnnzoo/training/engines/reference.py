@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnnzoo.images import network_input
-from cnnzoo.layout import STRIDE
-from cnnzoo.network import ACTIVATIONS
+from cnnzoo.network.layout import STRIDE
+from cnnzoo.network.module import ACTIVATIONS
 from cnnzoo.training.dropout import masks, step_key
 from cnnzoo.training.engines.base import ADAM_BETA_1, ADAM_BETA_2, EPSILON, RMSPROP_RHO, Cohort, Scores
 

@@ -1,0 +1,323 @@
+"""The parameters as strict, frozen records: their types, their bounds, and what must agree between them."""
+
+import math
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from cnnzoo.core.errors import CnnzooError, did_you_mean
+from cnnzoo.network.hyperparameters import Activation, Initializer, Optimizer
+from cnnzoo.network.layout import Architecture
+
+Dataset = Literal["mnist5k", "mnist", "fashion_mnist", "cifar10", "svhn_cropped"]
+EngineName = Literal["auto", "native", "batched", "reference"]
+CollectionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+
+PUBLISHED = (
+    "weights",
+    "weights.0",
+    "weights.1",
+    "weights.2",
+    "weights.3",
+    "hyper",
+    "hyper.learning_rate",
+    "hyper+weights",
+    "wstats-glob",
+    "wstats-layers:3-qts:0,25,50,75,100",
+    "wstats-layers:0,3-qts:0,25,50,75,100",
+    "wstats-layers:0,1,2,3-qts:0,25,50,75,100",
+    "wnorm-layers:0,1,2,3-l1",
+    "wnorm-layers:0,1,2,3-l2",
+)
+"""The feature sets of the published study, which `published` in `features.sets` stands for."""
+
+SMALLEST_TRAINING_HALF = 12
+"""Networks that a search needs at least to train on."""
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+T = TypeVar("T")
+
+
+def _distinct(values: list[T]) -> list[T]:
+    if not values:
+        raise ValueError("must name at least one value")
+    if len(set(values)) != len(values):
+        raise ValueError(f"names a value twice: {values}")
+    return values
+
+
+def _no_former_name(name: Any) -> Any:
+    if isinstance(name, str) and name in FORMER_NAMES:
+        raise ValueError(f"`{name}` is now called `{FORMER_NAMES[name]}`")
+    return name
+
+
+FORMER_NAMES = {"nfn": "learned_probes"}
+"""Former names of predictors, used in older params.yaml files."""
+PredictorName = Annotated[
+    Literal["linear", "catboost", "dnn", "learned_probes", "stack"], BeforeValidator(_no_former_name)
+]
+
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
+"""One or more values, none repeated."""
+
+
+class Section(BaseModel):
+    """Base of every record: strict types, no unknown keys, immutable."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Networks(Section):
+    """What the networks of a collection are: the data set they are trained on, and their shape."""
+
+    dataset: Dataset
+    num_units: Annotated[int, Field(ge=1, le=512)] = 16
+    num_layers: Annotated[int, Field(ge=1, le=4)] = 3
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network family of its networks."""
+        return Architecture(num_units=self.num_units, num_layers=self.num_layers)
+
+
+class Imported(Networks):
+    """A collection made by others, put into data/zoo by `cnnzoo import-zoo`."""
+
+
+class Population(Networks):
+    """A collection to make: how many networks, and how they are trained."""
+
+    networks: Annotated[int, Field(ge=2, le=1_000_000)]
+    minibatch: Annotated[int, Field(ge=1, le=65_536)]
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How many epochs its networks train for, if not `recipes.epochs`."""
+
+
+class Images(Section):
+    """Where data sets come from."""
+
+    mirrors: list[str]
+
+
+class Range(Section):
+    """A distribution of one real hyperparameter: `uniform` or `log_uniform` between two bounds, or a `choice`."""
+
+    uniform: list[float] | None = None
+    log_uniform: list[float] | None = None
+    choice: Distinct[float] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_distribution(self) -> "Range":
+        given = [name for name in ("uniform", "log_uniform", "choice") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of `uniform`, `log_uniform`, `choice`")
+        values = getattr(self, given[0])
+        if not all(math.isfinite(value) for value in values):
+            raise ValueError("all values must be finite numbers")
+        if given == ["choice"]:
+            return self
+        if len(values) != 2 or values[0] > values[1]:
+            raise ValueError(f"`{given[0]}` takes [low, high] with low <= high, got {values}")
+        if given == ["log_uniform"] and values[0] <= 0:
+            raise ValueError(f"`log_uniform` takes positive bounds, got {values}")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest value that can be drawn."""
+        values = self.uniform or self.log_uniform or self.choice or []
+        return min(values), max(values)
+
+
+class Choice(Section, Generic[T]):
+    """A categorical hyperparameter, drawn uniformly."""
+
+    choice: Distinct[T]
+
+
+class Recipes(Section):
+    """What is drawn for each network, and how long all of them train."""
+
+    learning_rate: Range
+    l2reg: Range
+    init_std: Range
+    dropout: Range
+    train_fraction: Choice[float]
+    activation: Choice[Activation]
+    optimizer: Choice[Optimizer]
+    w_init: Choice[Initializer]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    epochs_between_checkpoints: PositiveInt
+
+    @model_validator(mode="after")
+    def _has_sane_bounds(self) -> "Recipes":
+        bounds = {name: getattr(self, name).bounds for name in ("learning_rate", "l2reg", "init_std", "dropout")}
+        for name, allowed, fits in (
+            ("learning_rate", "be greater than 0", bounds["learning_rate"][0] > 0),
+            ("l2reg", "be 0 or greater", bounds["l2reg"][0] >= 0),
+            ("init_std", "be greater than 0", bounds["init_std"][0] > 0),
+            ("dropout", "lie in [0, 0.99]", bounds["dropout"][0] >= 0 and bounds["dropout"][1] <= 0.99),
+        ):
+            if not fits:
+                least, most = bounds[name]
+                raise ValueError(f"`{name}` must {allowed}, got values from {least} to {most}")
+        if not all(0 < fraction <= 1 for fraction in self.train_fraction.choice):
+            raise ValueError(f"`train_fraction` must lie in (0, 1], got {self.train_fraction.choice}")
+        return self
+
+
+class Train(Section):
+    """How the networks are trained."""
+
+    engine: EngineName
+    cohort_size: Annotated[int, Field(ge=1, le=100_000)]
+
+
+CUT_AT_COMMAS = (
+    "a name was split at its commas; put it in quotes, and on a command line quote the whole value too: "
+    """-S 'features.sets=[hyper,"wstats-layers:0,3-qts:0,25"]'"""
+)
+
+
+class Features(Section):
+    """The named inputs of the predictors. `published` among the sets stands for the 14 of the published study."""
+
+    sets: Distinct[str]
+
+    @field_validator("sets", mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        if any(not isinstance(name, str) or name[:1].isdigit() for name in value):
+            raise ValueError(CUT_AT_COMMAS)
+        if "published" not in value:
+            return value
+        if value.count("published") > 1:
+            raise ValueError("`published` stands twice")
+        others = [name for name in value if name != "published" and name not in PUBLISHED]
+        return [*PUBLISHED, *others]
+
+
+class Search(Section):
+    """Tuning of the predictors."""
+
+    predictors: Distinct[PredictorName]
+    only: dict[PredictorName, Distinct[str]]
+    """Predictors that are tuned on some of the feature sets only; the others are tuned on all."""
+    trials: PositiveInt
+    folds: Annotated[int, Field(ge=2, le=50)]
+    max_trees: PositiveInt
+    max_epochs: PositiveInt
+
+    @property
+    def least_training_networks(self) -> int:
+        """How many networks the training half needs; with fewer, folds and early stopping mean nothing."""
+        return max(SMALLEST_TRAINING_HALF, 2 * self.folds)
+
+
+class Forecast(Section):
+    """Final accuracies predicted from early checkpoints."""
+
+    predictor: PredictorName
+    features: str
+
+
+class Evaluate(Section):
+    """Scores on the held-out half."""
+
+    bootstrap: Annotated[int, Field(ge=1, le=1_000_000)]
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Runtime(Section):
+    """Settings that affect speed and convenience, never results."""
+
+    threads: Annotated[int, Field(ge=0, le=4096)]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    resume_interval_s: Annotated[float, Field(ge=0.0)]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    datasets: Distinct[Dataset]
+    populations: dict[CollectionName, Population]
+    imported: dict[CollectionName, Imported]
+    collections: Distinct[CollectionName]
+    """Those of `populations` and `imported` that predictors learn from, in the order of the report."""
+    images: Images
+    recipes: Recipes
+    train: Train
+    features: Features
+    search: Search
+    forecast: Forecast
+    evaluate: Evaluate
+    runtime: Runtime
+
+    @model_validator(mode="after")
+    def _populations_have_their_datasets(self) -> "Params":
+        for name, population in self.populations.items():
+            if population.dataset not in self.datasets:
+                raise ValueError(
+                    f"`populations.{name}.dataset` is {population.dataset}, but `datasets` lists only {self.datasets}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _collections_are_defined(self) -> "Params":
+        twice = sorted(self.populations.keys() & self.imported)
+        if twice:
+            raise ValueError(f"`{twice[0]}` stands in `populations` and in `imported`; a collection is one of the two")
+        known = [*self.populations, *self.imported]
+        for name in self.collections:
+            if name not in known:
+                raise ValueError(
+                    f"`collections` names `{name}`{did_you_mean(name, known)}. `populations` and `imported` define: "
+                    f"{', '.join(known) or 'nothing'}."
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _limited_predictors_and_their_sets_are_there(self) -> "Params":
+        for predictor, sets in self.search.only.items():
+            if predictor not in self.search.predictors:
+                raise ValueError(
+                    f"`search.only` names `{predictor}`, but `search.predictors` lists only {self.search.predictors}"
+                )
+            for name in sets:
+                if name not in self.features.sets:
+                    raise ValueError(
+                        f"`search.only.{predictor}` names `{name}`{did_you_mean(name, self.features.sets)}. "
+                        f"`features.sets` has: {', '.join(self.features.sets)}."
+                    )
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as plain values: the classes of the distributions cannot be found by name."""
+        return Params.model_validate, (self.model_dump(),)
+
+    @property
+    def searches(self) -> tuple[tuple[PredictorName, str], ...]:
+        """The searches of a collection: predictor and feature set, in the order of the report."""
+        return tuple(
+            (predictor, features)
+            for features in self.features.sets
+            for predictor in self.search.predictors
+            if features in self.search.only.get(predictor, self.features.sets)
+        )
+
+    def definition(self, collection: str) -> Population | Imported:
+        """Return what a collection is, made here or imported; raises `CnnzooError` for an unknown one."""
+        found = self.imported.get(collection)
+        return self.population(collection) if found is None else found
+
+    def population(self, collection: str) -> Population:
+        """Return the definition of a collection; raises `CnnzooError` that names the nearest known one."""
+        if collection not in self.populations:
+            hint, known = did_you_mean(collection, self.populations), ", ".join(self.populations)
+            raise CnnzooError(f"params.yaml: no collection `{collection}` in `populations`{hint}. Defined: {known}.")
+        return self.populations[collection]

@@ -1,0 +1,1 @@
+"""What every package builds on: errors, paths, atomic files, locks, random draws, worker processes, progress."""

@@ -1,0 +1,1 @@
+"""What the predictors are worth: comparison on held-out networks, and forecasts from early checkpoints."""

@@ -1,0 +1,147 @@
+"""Search: tune each predictor on each feature set of a collection, refit it, score it on the held-out half, record it.
+
+`cnnzoo.search` has the protocol. What is written is a function of the collection, the features and the parameters:
+computed on one thread, except for CatBoost, whose result does not depend on its threads; searches run side by side on
+all cores. Times are not written, only tracked. A search that was killed goes on from its finished trials and ends with
+the same bytes.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial
+from threadpoolctl import threadpool_limits
+
+from cnnzoo import config
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.cores import divide_cores
+from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.results import FIGURE, IMPORTANCE_FIGURE, MODEL
+from cnnzoo.core.workers import run_jobs
+from cnnzoo.features import parse
+from cnnzoo.search import Journal, Outcome, Scores, Task, only_search, read_sample, tune
+from cnnzoo.zoo import Collection
+
+EXAMPLE_ROWS = 3
+
+
+class Record(Protocol):
+    """Where a search is recorded while it runs; see `cnnzoo.tracking.searches.SearchRun`."""
+
+    def trial(self, number: int, params: Mapping[str, object], value: float | None, state: str, seconds: float) -> None:
+        """Record a finished trial."""
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Record scores."""
+
+    def dataset(self, name: str, digest: str, rows: int) -> None:
+        """Say what was learned from."""
+
+    def figure(self, path: Path) -> None:
+        """Keep a plot."""
+
+    def model(self, folder: Path, input_example: Any, prediction: Any) -> None:
+        """Keep the tuned model."""
+
+
+Tracker = Callable[[Artifacts, str, str, str, Mapping[str, object]], AbstractContextManager[Record]]
+"""Opens the record of one search: artifacts, collection, predictor, feature set, parameters."""
+
+
+def search(artifacts: Artifacts, params: config.Params, collection: str, track: Tracker) -> None:
+    """Do all of `params.searches` and write `artifacts.predictor(...)` for each.
+
+    Each folder appears whole when its search is done: `model/` (for `cnnzoo.predictors.load`), `study.csv` (the
+    trials), `params.json` (the best settings), `predictions.csv` and `metrics.json` (of the test half), and what the
+    predictor relies on (`importance.csv`), with figures. Trials that a former run has finished are not repeated
+    (`Journal`). `track` opens the record of a search (`cnnzoo.tracking.searches.search_run`). Raises `CnnzooError` if
+    there are too few networks, or if another search of the collection is under way.
+    """
+    for name in params.features.sets:
+        parse(name)  # a wrong name is reported before the first search, not after an hour
+    _check_size(Collection.open(artifacts.zoo(collection)), params.search)
+    workers, threads = divide_cores(params.runtime.threads, len(params.searches))
+    tasks = [Task(collection, *pair, params.seed, params.search, jobs=threads) for pair in params.searches]
+    searches = [_Search(artifacts, task) for task in tasks]
+
+    def listen(one: _Search) -> AbstractContextManager[Record]:
+        return track(artifacts, collection, one.task.predictor, one.task.features, _budget(params))
+
+    with only_search(artifacts, collection):
+        for one, metrics in run_jobs(searches, listen, workers):
+            print(_summary(one.task, metrics), flush=True)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One search, as a job for `run_jobs`."""
+
+    artifacts: Artifacts
+    task: Task
+
+    def __call__(self, record: Record) -> Scores:
+        """Tune, refit, predict the test half, write the folder and record everything; returns the metrics."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        zoo = Collection.open(self.artifacts.zoo(self.task.collection))
+        with threadpool_limits(1):
+            train, test = (
+                read_sample(self.artifacts, zoo, self.task.collection, self.task.features, half)
+                for half in ("train", "test")
+            )
+            record.dataset(f"{self.task.collection} {self.task.features}", train.digest(), len(train.target))
+            journal = Journal.of(self.artifacts, self.task, train)
+            study = tune(self.task, train, lambda trial: _record_trial(record, trial), journal)
+            outcome = Outcome.of(self.task, study, train, test)
+            outcome.write(self._folder)
+            self._record(outcome, record)
+        return outcome.metrics()
+
+    @property
+    def _folder(self) -> Path:
+        return self.artifacts.predictor(self.task.collection, self.task.predictor, self.task.features)
+
+    def _record(self, outcome: Outcome, record: Record) -> None:
+        defined = {name: value for name, value in outcome.metrics().items() if value is not None}
+        for figure in (FIGURE, IMPORTANCE_FIGURE):
+            record.figure(self._folder / figure)
+        record.metrics(defined)
+        record.model(self._folder / MODEL, _example(outcome.test.features), outcome.predicted[:EXAMPLE_ROWS])
+
+
+def _example(features: pd.DataFrame) -> pd.DataFrame:
+    """Return a few rows as a caller would send them: categories as strings (MLflow's schemas have none)."""
+    return features.iloc[:EXAMPLE_ROWS].astype(dict.fromkeys(features.select_dtypes("category").columns, object))
+
+
+def _record_trial(record: Record, trial: FrozenTrial) -> None:
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    record.trial(trial.number, trial.params, trial.value, trial.state.name, seconds)
+
+
+def _budget(params: config.Params) -> dict[str, object]:
+    """Return what distinguishes one search of a predictor on a feature set from another."""
+    return {"seed": params.seed, **params.search.model_dump(exclude={"predictors", "only"})}
+
+
+def _summary(task: Task, metrics: Scores) -> str:
+    shown = {name: "undefined" if metrics[name] is None else f"{metrics[name]:.3f}" for name in ("r2", "kendall_tau")}
+    ceiling = metrics["kendall_tau_ceiling"] or 0.0
+    return (
+        f"{task.collection}: {task.predictor} on {task.features}: R2 {shown['r2']}, "
+        f"tau {shown['kendall_tau']} of {ceiling:.3f}, on {metrics['networks_test']} held-out networks"
+    )
+
+
+def _check_size(zoo: Collection, settings: config.Search) -> None:
+    train, test = len(zoo.final("train")), len(zoo.final("test"))
+    least = settings.least_training_networks
+    if train < least or test < 2:
+        raise CnnzooError(
+            f"{zoo.path}: {train} networks to train and {test} to test predictors, at least {least} and 2 are needed "
+            f"for `search.folds={settings.folds}`. Raise `networks` in params.yaml to {2 * least} or more."
+        )
