@@ -64,6 +64,23 @@ def test_a_database_in_use_passes(artifacts: Artifacts) -> None:
         check_writable(artifacts)
 
 
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, sqlite3.SQLITE_BUSY_SNAPSHOT])
+def test_a_database_that_another_process_opens_or_recovers_passes(
+    code: int, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says in the upper bits of the code why it is busy: the first opening after a kill recovers the log."""
+
+    class Busy(sqlite3.Connection):
+        def execute(self, *args: Any) -> sqlite3.Cursor:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = code
+            raise error
+
+    connect = sqlite3.connect
+    monkeypatch.setattr("sqlite3.connect", lambda file, timeout: connect(file, timeout=timeout, factory=Busy))
+    check_writable(artifacts)
+
+
 FIRST_OPENING = """
 import sys
 from pathlib import Path

@@ -6,6 +6,7 @@ revision; with any other, `open_bulk` returns None and the client takes over.
 """
 
 import math
+import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,6 @@ from mlflow.entities import Experiment
 from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
 from sqlalchemy import Connection, Engine, Row, Table, and_, create_engine, delete, event, select, text, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import OperationalError
 
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking.client import FLOAT64_MAX
@@ -54,7 +54,7 @@ def open_bulk(artifacts: Artifacts, experiment: Experiment) -> "BulkStore | None
 
 
 def _on_connect(connection: Any, _record: object) -> None:
-    with suppress(OperationalError):
+    with suppress(sqlite3.OperationalError):  # a raw connection raises the driver's own
         connection.execute("PRAGMA journal_mode = WAL")  # kept in the file: readers do not wait for the writer
     connection.execute("PRAGMA synchronous = NORMAL")  # safe with WAL against a kill; per connection
     connection.execute("PRAGMA foreign_keys = ON")

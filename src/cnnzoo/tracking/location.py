@@ -15,6 +15,8 @@ from cnnzoo.core.errors import CnnzooError
 
 OVERRIDE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
+PRIMARY_CODE = 0xFF
+"""The bits of an SQLite error code that say what happened; those above say where (busy while the log is recovered)."""
 COPIES = (".dvc", "tmp", "exps")
 """Where DVC copies a project to, to run an experiment."""
 ENVIRONMENT = {
@@ -117,5 +119,5 @@ def check_database(file: Path) -> None:
             connection.execute("PRAGMA user_version = 0")
             connection.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # busy passes: another writer is at work
+            if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY:  # busy passes: another writer is at work
                 raise
