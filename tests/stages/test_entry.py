@@ -103,6 +103,16 @@ def failing_stage(_):
     raise CnnzooError("data/recipes: not there")
 
 
+def test_a_stage_over_all_collections_does_not_start_beside_files_of_others(tmp_path, monkeypatch, capsys):
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "data" / "zoo" / "old").mkdir(parents=True)
+    assert run(pytest.fail, monkeypatch, tmp_path, target=None) == 1
+    assert "of no collection in params.yaml: data/zoo/old. " in capsys.readouterr().err
+    reached = []
+    assert run(reached.append, monkeypatch, tmp_path, "mnist5k") == 0
+    assert reached
+
+
 @pytest.mark.parametrize(("target", "argument"), [("collection", ("mnist5k",)), ("dataset", ("mnist",)), (None, ())])
 def test_an_interrupted_stage_ends_as_shells_expect(tmp_path, monkeypatch, capsys, target, argument):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())

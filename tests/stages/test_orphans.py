@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from cnnzoo.cli import app
 from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.stages.entry import read_params
-from cnnzoo.stages.orphans import find_orphans
+from cnnzoo.stages.orphans import check_shared_folders, find_orphans, remove_files
 from imports import ROOT
 
 LEFT = (
@@ -73,6 +74,19 @@ def test_everything_of_no_collection_is_found_and_nothing_else(project):
     assert {path.relative_to(project.root).as_posix() for path in found.paths} == NAMED
     assert found.locked == ["train@old", "features@abroad", "images@cifar10"]
     assert found.experiments == ["predictors/old", "zoo/old"]
+
+
+SHARED = {"data/zoo/old", "data/zoo/gone.dvc", "data/features/old", "models/predictors/old", "models/forecast/old"}
+
+
+def test_stages_over_all_collections_refuse_what_a_clone_would_not_have(project):
+    params = read_params(project)
+    with pytest.raises(CnnzooError, match=r"of no collection in .*params\.yaml: .*`cnnzoo prune --remove`") as refused:
+        check_shared_folders(project, params)
+    named = str(refused.value).split(": ", 1)[1].split(". `evaluate`")[0].split(", ")
+    assert {Path(name).relative_to(project.root).as_posix() for name in named} == SHARED
+    remove_files(project, find_orphans(project, params))
+    check_shared_folders(project, params)
 
 
 def test_the_command_lists_and_removes_on_request(project):

@@ -45,6 +45,7 @@ def run_stage(stage: Callable[[StageContext], None], target: str | None = None) 
 
     def work() -> None:
         from cnnzoo.stages.feasible import check_feasible
+        from cnnzoo.stages.orphans import check_shared_folders
 
         artifacts = Artifacts(Path())
         params = read_params(artifacts)
@@ -52,19 +53,10 @@ def run_stage(stage: Callable[[StageContext], None], target: str | None = None) 
         if target == "collection":
             params.definition(arguments.target)  # raises for an unknown one
         if not target:
-            _name_orphans(artifacts, params)
+            check_shared_folders(artifacts, params)
         stage(StageContext(artifacts, params, arguments.target if target else ""))
 
     sys.exit(explain_faults(work))
-
-
-def _name_orphans(artifacts: Artifacts, params: Params) -> None:
-    """Say which files belong to nothing: they change the folders that the stages over all collections depend on."""
-    from cnnzoo.stages.orphans import find_orphans
-
-    if paths := find_orphans(artifacts, params).paths:
-        shown = ", ".join(map(str, paths))
-        print(f"of no collection in params.yaml: {shown}; `cnnzoo prune --remove` removes them", file=sys.stderr)
 
 
 def explain_faults(work: Callable[[], None]) -> int:

@@ -1,8 +1,4 @@
-"""What former params.yaml files have left: files, entries of dvc.lock and experiments in MLflow of no collection.
-
-Such files change the folders that `evaluate` and `report` depend on: the origin then says "up to date" and a clone that
-pulled says "modified".
-"""
+"""What former params.yaml files have left: files, entries of dvc.lock and experiments in MLflow of no collection."""
 
 import shutil
 from collections.abc import Collection, Iterator
@@ -50,6 +46,22 @@ def find_orphans(artifacts: Artifacts, params: Params, experiments: Collection[s
             if name.partition("/")[0] in {"zoo", "predictors"} and name.partition("/")[2] not in zoos
         ),
     )
+
+
+def check_shared_folders(artifacts: Artifacts, params: Params) -> None:
+    """Check that the folders which stages over all collections depend on hold the collections of `params` alone.
+
+    DVC takes a folder as a whole: with more in it, the origin would say "up to date" and a clone that pulled "modified".
+    Raises `CnnzooError` that names what belongs to none of them.
+    """
+    shared = {artifacts.zoo("x"), artifacts.features("x"), artifacts.models("x"), artifacts.forecast("x")}
+    folders = {path.parent for path in shared}
+    if found := [path for path in find_orphans(artifacts, params).paths if path.parent in folders]:
+        raise CnnzooError(
+            f"of no collection in {artifacts.params}: {', '.join(map(str, found))}. `evaluate` and `report` depend on "
+            "these folders as a whole, and a clone would find others. `cnnzoo prune --remove` removes what former "
+            "parameters have left; or move it out of the project, or define its collection again."
+        )
 
 
 def remove_files(artifacts: Artifacts, orphans: Orphans) -> None:
