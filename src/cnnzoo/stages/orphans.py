@@ -51,7 +51,7 @@ def find_orphans(artifacts: Artifacts, params: Params, experiments: Collection[s
 def check_shared_folders(artifacts: Artifacts, params: Params) -> None:
     """Check that the folders which stages over all collections depend on hold the collections of `params` alone.
 
-    DVC takes a folder as a whole: with more in it, the origin would say "up to date" and a clone that pulled "modified".
+    DVC takes a folder as a whole: with more in it, the origin says "up to date" and a clone that pulled "modified".
     Raises `CnnzooError` that names what belongs to none of them.
     """
     shared = {artifacts.zoo("x"), artifacts.features("x"), artifacts.models("x"), artifacts.forecast("x")}
