@@ -16,7 +16,7 @@ LAYERS = [
     {"evaluation"},
     {"search"},
     {"predictors", "drawing"},
-    {"features", "training"},
+    {"data", "features", "training"},
     {"zoo"},
     {"config", "images"},
     {"network"},
