@@ -11,7 +11,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"stages"},
-    {"report", "tracking", "importing"},
+    {"report", "tracking", "importing", "publishing"},
     {"scoring"},
     {"evaluation"},
     {"search"},

@@ -19,7 +19,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from builders import make_collection
+from builders import COLLECTION, make_collection
 from cnnzoo import config, zoo
 from cnnzoo.cli import app
 from cnnzoo.core.artifacts import Artifacts
@@ -40,6 +40,7 @@ OPTIONS = {
     "score": {"files", "--activation", "--collection", "--predictor", "--features", "--neighbours", "--json", "--root"},
     "prune": {"--remove", "--root"},
     "register": {"collection", "--root"},
+    "publish": {"collection", "folder", "--creator", "--license", "--version", "--url", "--root"},
     "import-zoo": {"source", "--name", "--dataset", "--root"},
 }
 """Every command and all that it takes; whoever adds one adds a test that fails when it does nothing."""
@@ -114,6 +115,33 @@ def test_the_module_and_the_installed_command_are_the_same(tmp_path):
         module, installed = (result.stdout + result.stderr for result in told)
         assert re.sub("python[0-9.]* -m cnnzoo", "cnnzoo", module).split() == installed.split()
         assert module
+
+
+def test_publish_writes_what_its_options_say(tmp_path):
+    zoo = make_collection(tmp_path / "data")
+    write_params(tmp_path, make_params({COLLECTION: 12}, ["hyper"]))
+    target = tmp_path / "out"
+    options = (
+        "--creator",
+        "Ada",
+        "--creator",
+        "Bob",
+        "--license",
+        "MIT",
+        "--version",
+        "3.0",
+        "--url",
+        "https://x.org/y",
+    )
+    told = succeed("publish", COLLECTION, target, *options, "--root", tmp_path)
+    assert f"{target}: 12 networks, 108 checkpoints, " in told
+    assert f"hf upload-large-folder --repo-type dataset NAME/{COLLECTION} {target}" in told
+    assert (target / "weights.npy").read_bytes() == (zoo / "weights.npy").read_bytes()
+    citation = (target / "CITATION.cff").read_text()
+    assert all(word in citation for word in ('"Ada"', '"Bob"', "license: MIT", '"3.0"', "https://x.org/y"))
+    assert "- trained by the " in (target / "README.md").read_text()
+    assert "must be a new or empty folder" in fail("publish", COLLECTION, target, *options, "--root", tmp_path)
+    assert "`tyny`" in fail("publish", "tyny", tmp_path / "b", *options, "--root", tmp_path).replace("'", "`")
 
 
 def test_ctrl_c_ends_with_130_and_one_message(tmp_path):

@@ -245,6 +245,35 @@ def import_zoo(
     _run(work)
 
 
+@app.command()
+def publish(
+    collection: Annotated[str, typer.Argument(help="A collection of params.yaml.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write the data set: a new or empty folder.")],
+    creator: Annotated[list[str], typer.Option(help="Who made it; may be repeated.")],
+    licence: Annotated[str, typer.Option("--license", help="An SPDX identifier.")] = "CC-BY-4.0",
+    version: Annotated[str, typer.Option(help="Of the data set.")] = "1.0.0",
+    url: Annotated[str, typer.Option(help="Where it will be found.")] = "",
+    root: Root = Path(),
+) -> None:
+    """Write a collection as a data set to share: with Parquet, data card, Croissant metadata, citation, checksums."""
+
+    def work() -> None:
+        from cnnzoo import publishing
+        from cnnzoo.zoo.shards import read_shards
+
+        artifacts = Artifacts(root)
+        read_params(artifacts).definition(collection)
+        checkpoints = artifacts.checkpoints(collection)
+        origins = [shard.origin for shard in read_shards(checkpoints)] if checkpoints.is_dir() else []
+        release = publishing.Release(tuple(creator), licence, version, url)
+        done = publishing.publish(artifacts.zoo(collection), folder, release, origins)
+        held = f"{counted(done.networks, 'network')}, {counted(done.rows, 'checkpoint')}, {done.size / 1e6:,.1f} MB"
+        typer.echo(f"{done.folder}: {held} in {counted(len(done.files), 'file')}. Next, for example:")
+        typer.echo(f"  hf upload-large-folder --repo-type dataset NAME/{collection} {shlex.quote(str(done.folder))}")
+
+    _run(work)
+
+
 def _run(work: Callable[[], None]) -> None:
     code = explain_faults(work)
     if code:

@@ -100,7 +100,8 @@ class ZooDataset(Dataset[tuple[Weights, Tensor]]):
         weights = np.asarray(self.zoo.weights[rows])  # a copy
         if self.permute:
             hidden, units = len(self.zoo.layout.layers) - 1, self.zoo.layout.variables[0].shape[0]
-            permute_hidden_units(weights, self.zoo.layout, draw_orders(rows, hidden, units, self.seed, batch.epoch))
+            orders = draw_orders(rows, hidden, units, self.seed, batch.epoch)
+            weights = permute_hidden_units(weights, self.zoo.layout, orders)
         if self.standardizer is not None:
             self.standardizer.apply(weights)
         return self.form.tensors(weights) if self.layers else self.form.flat(weights)

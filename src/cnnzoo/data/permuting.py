@@ -3,9 +3,8 @@
 Shape letters: B rows, P parameters, L hidden layers, U units.
 """
 
-from itertools import pairwise
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cnnzoo.core.seeds import key_words
@@ -26,15 +25,32 @@ def draw_orders(rows: NDArray[np.int64], layers: int, units: int, seed: int, epo
     return values.reshape(len(rows), layers, units).argsort(axis=-1)
 
 
-def permute_hidden_units(weights: NDArray[np.float32], layout: Layout, orders: NDArray[np.int64]) -> None:
-    """Put the hidden units of each row float32 (B, P) into its order (B, L, U), in place."""
-    tensors = layout.split(weights)  # views
-    for layer, ((bias, kernel), (_, following)) in enumerate(pairwise(layout.layers)):
-        order = orders[:, layer]
-        for tensor, axis in ((tensors[bias.name], -1), (tensors[kernel.name], -1), (tensors[following.name], -2)):
-            sides = [len(order)] + [1] * (tensor.ndim - 1)
-            sides[axis] = order.shape[1]
-            tensor[...] = np.take_along_axis(tensor, order.reshape(sides), axis=axis)
+def permute_hidden_units(
+    weights: NDArray[np.float32], layout: Layout, orders: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return rows float32 (B, P) of the same networks whose hidden units stand in the orders (B, L, U)."""
+    places = torch.from_numpy(_places(layout, orders))
+    moved: NDArray[np.float32] = torch.from_numpy(weights).gather(1, places).numpy()
+    return moved
+
+
+def _places(layout: Layout, orders: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place in its row that each permuted number comes from, (B, P)."""
+    count = len(orders)
+    places = np.empty((count, layout.size), dtype=np.int64)
+    inputs = np.zeros((count, 0), dtype=np.int64)
+    for layer, (bias, kernel) in enumerate(layout.layers):
+        ins, outs = kernel.shape[-2:]
+        if layer == 0:
+            inputs = np.broadcast_to(np.arange(ins), (count, ins))
+        last = layer == len(layout.layers) - 1
+        outputs = np.broadcast_to(np.arange(outs), (count, outs)) if last else orders[:, layer]
+        places[:, bias.start : bias.end] = bias.start + outputs
+        blocks = np.arange(kernel.start, kernel.end, ins * outs)  # one for each position of a convolution
+        parts = places[:, kernel.start : kernel.end].reshape(count, len(blocks), ins, outs)
+        np.add(blocks[:, None, None], (inputs[:, :, None] * outs + outputs[:, None, :])[:, None], out=parts)
+        inputs = outputs
+    return places
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
