@@ -1,6 +1,10 @@
 """Predictor searches as MLflow's client reads them back."""
 
 import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +75,78 @@ def test_a_broken_search_is_marked_and_the_former_result_stays(
     assert sorted(run.info.status for run in searches(artifacts)) == sorted(["FINISHED", status])
     search(artifacts)
     assert [run.info.status for run in searches(artifacts)] == ["FINISHED"]
+
+
+KILLED_SEARCH = """
+import os, sys
+from pathlib import Path
+from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.tracking import search_run
+with search_run(Artifacts(Path(sys.argv[1])), "tiny", sys.argv[2], "hyper", {"trials": 3}) as run:
+    run.trial(0, {"l2": 0.1}, 0.7, "COMPLETE", 2.5)
+    run.client.create_run(run.experiment_id, tags={"mlflow.parentRunId": run.run_id, "kind": "trial"})
+    os._exit(9)
+"""
+
+
+def kill_a_search(artifacts: Artifacts, predictor: str) -> None:
+    command = [sys.executable, "-c", KILLED_SEARCH, str(artifacts.root), predictor]
+    assert subprocess.run(command, check=False).returncode == 9
+
+
+@pytest.fixture
+def leave_a_search(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Artifacts, str], None]]:
+    """Begin searches as a process does that is killed: nothing ends them, and this one has not opened them."""
+    with ExitStack() as left:
+
+        def leave(artifacts: Artifacts, predictor: str) -> None:
+            left.enter_context(search_run(artifacts, "tiny", predictor, "hyper", PARAMS))
+            monkeypatch.setattr("cnnzoo.tracking.searches._OPENED", set())
+
+        yield leave
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_is_not_listed_as_running_once_another_begins(
+    artifacts: Artifacts, leave_a_search: Callable[[Artifacts, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("DVC_EXP_NAME", "other")
+        leave_a_search(artifacts, "catboost")
+    kill_a_search(artifacts, "dnn")
+    with (
+        search_run(artifacts, "tiny", "linear", "hyper", PARAMS),
+        search_run(artifacts, "tiny", "stack", "hyper", PARAMS),
+    ):
+        states = {str(run.info.run_name): run.info.status for run in searches(artifacts)}
+        trials = [run.info.status for run in searches(artifacts, "tags.kind = 'trial'")]
+    assert states == {
+        "catboost on hyper": "RUNNING",  # an experiment in a temporary copy may be under way
+        "dnn on hyper": "KILLED",
+        "linear on hyper": "RUNNING",  # opened by this process
+        "stack on hyper": "RUNNING",
+    }
+    assert sorted(trials) == ["FINISHED", "KILLED"]
+
+
+def test_in_a_shared_store_searches_of_other_projects_stay_as_they_are(
+    artifacts: Artifacts,
+    leave_a_search: Callable[[Artifacts, str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(OVERRIDE, f"sqlite:///{artifacts.mlruns / 'mlflow.db'}")
+    mine, other = Artifacts(tmp_path / "mine"), Artifacts(tmp_path / "other")
+    for project, predictor in ((mine, "dnn"), (other, "catboost")):
+        project.root.mkdir()
+        leave_a_search(project, predictor)
+    with search_run(mine, "tiny", "linear", "hyper", PARAMS):
+        pass
+    assert {str(run.info.run_name): run.info.status for run in searches(artifacts)} == {
+        "dnn on hyper": "KILLED",
+        "catboost on hyper": "RUNNING",
+        "linear on hyper": "FINISHED",
+    }
 
 
 def test_figures_data_set_and_model_are_kept_and_the_model_predicts_the_same(

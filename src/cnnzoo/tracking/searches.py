@@ -6,6 +6,7 @@ Light: importing this module does not import mlflow.
 import hashlib
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import update_wrapper
@@ -14,9 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from cnnzoo.core.artifacts import Artifacts
-from cnnzoo.tracking.location import dvc_experiment, prepare_environment, tracking_uri
+from cnnzoo.tracking.location import dvc_experiment, keeper, own_database, prepare_environment, tracking_uri
 from cnnzoo.tracking.notes import predictors_experiment
-from cnnzoo.tracking.runs import EXPERIMENT, FAILED, FINISHED, KILLED, now_ms
+from cnnzoo.tracking.runs import EXPERIMENT, FAILED, FINISHED, KILLED, RUNNING, now_ms
 from cnnzoo.tracking.store import reason
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ PATIENCE = 2
 """Failures in a row after which the search goes on without the store."""
 DIGEST_LENGTH = 36
 """What MLflow's tables keep of a data set's digest."""
+PROJECT = "project"
+"""The tag with a digest of the machine and the folder that a search runs in: a store may be shared."""
 
 
 P = ParamSpec("P")
@@ -85,6 +88,7 @@ class SearchRun:
         self.identity = _identity(params)
         self.failures = PATIENCE - 1  # without a run there is nothing to add to
         self._open(artifacts, collection, params)
+        self._end_killed(artifacts)
 
     @_recorded
     def _open(self, artifacts: Artifacts, collection: str, params: Mapping[str, object]) -> None:
@@ -97,9 +101,28 @@ class SearchRun:
         experiment = ensure_experiment(self.client, artifacts, predictors_experiment(collection))
         self.experiment_id = experiment.experiment_id
         name = f"{params['predictor']} on {params['features']}"
-        tags = {"kind": "search", "search": self.identity} | _experiment_tag()
+        tags = {"kind": "search", "search": self.identity, PROJECT: _project(artifacts)} | _experiment_tag()
         self.run_id = self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
         self.client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        _OPENED.add(self.run_id)
+
+    @_recorded
+    def _end_killed(self, artifacts: Artifacts) -> None:
+        """Mark as killed what still counts as running and was opened by a process that is gone.
+
+        One process at a time searches in a collection (`cnnzoo.search.only_search`), so every other run of this project
+        and DVC experiment has lost its own. In the project's own database all runs are the project's.
+        """
+        alone = own_database(artifacts) is not None
+        for run in self._find(f"tags.kind = 'search' and attributes.status = '{RUNNING}'"):
+            tags = run.data.tags
+            mine = alone or tags.get(PROJECT) == _project(artifacts)
+            if mine and run.info.run_id not in _OPENED and tags.get(EXPERIMENT) == dvc_experiment():
+                trials = self._find(
+                    f"tags.`mlflow.parentRunId` = '{run.info.run_id}' and attributes.status = '{RUNNING}'"
+                )
+                for dead in (*trials, run):
+                    self.client.set_terminated(dead.info.run_id, KILLED)
 
     @_recorded
     def trial(self, number: int, params: Mapping[str, object], value: float | None, state: str, seconds: float) -> None:
@@ -191,6 +214,15 @@ class SearchRun:
             token = page.token
             if not token:
                 return found
+
+
+_OPENED: set[str] = set()
+"""The runs that this process has opened."""
+
+
+def _project(artifacts: Artifacts) -> str:
+    place = f"{socket.gethostname()}:{keeper(artifacts).root.resolve()}"
+    return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
 def _experiment_tag() -> dict[str, str]:
