@@ -1,5 +1,7 @@
 import hashlib
+import io
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +95,17 @@ def test_a_missing_or_damaged_file_is_named_with_the_remedy(tmp_path: Path) -> N
         ImageSet.load(path)
     image_set().save(path)
     whole = path.read_bytes()
-    for damaged in (whole[:-200], whole[:600] + b"x" * 50 + whole[650:], b"", b"text", b"\x80\x04N."):
+    malformed = io.BytesIO()
+    with zipfile.ZipFile(malformed, "w") as archive:  # a header that Python's tokenizer gives up on
+        archive.writestr("train_images.npy", b"\x93NUMPY\x01\x00\x06\x00(((((\n")
+    for damaged in (
+        malformed.getvalue(),
+        whole[:-200],
+        whole[:600] + b"x" * 50 + whole[650:],
+        b"",
+        b"text",
+        b"\x80\x04N.",
+    ):
         path.write_bytes(damaged)
         with pytest.raises(CnnzooError, match=r"toy.npz: damaged .*; delete it and run `dvc repro images` again"):
             ImageSet.load(path)

@@ -20,6 +20,7 @@ from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.importing import import_zoo
 from cnnzoo.zoo import Collection, check, check_readable
+from cnnzoo.zoo.lenient import Readable
 from zoos import PARAMS
 
 NETWORKS, ROWS = 6, 54
@@ -175,6 +176,29 @@ def test_a_harmless_quirk_is_read_and_said(ours, expected, tmp_path, capsys, qui
     assert result.exit_code == 0
     assert "readable" in result.stdout
     assert says in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        (assign("laststep", "maybe"), False),
+        (drop_index_names, False),
+        (set_weights(lambda weights: weights.astype(np.float64)), True),
+        (shuffle, True),
+    ],
+)
+def test_the_matrix_is_written_again_only_if_it_differs(ours, tmp_path, change, again):
+    parts = Parts(ours)
+    change(parts)
+    folder = parts.write(tmp_path / "theirs")
+    before = {name: (folder / name).stat().st_ino for name in ("weights.npy", "metrics.csv.gz")}
+    found = Readable.of(folder)
+    assert found.changes
+    found.write(folder)
+    after = {name: (folder / name).stat().st_ino for name in before}
+    assert (after["weights.npy"] != before["weights.npy"]) is again
+    assert after["metrics.csv.gz"] != before["metrics.csv.gz"]
+    assert np.load(folder / "weights.npy").dtype == np.float32
 
 
 @pytest.mark.parametrize("name", ["split.csv", "mnist_split.csv", "fashion-split.csv"])

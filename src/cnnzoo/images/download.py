@@ -69,7 +69,7 @@ class Depot:
         )
 
     def _download(self, url: str, file: PublishedFile) -> Path:
-        """Fetch one URL into the folder of downloads; a partial file that does not match the rest is fetched anew."""
+        """Fetch one URL into the folder of downloads; a partial file that does not match the rest is fetched again."""
         part = part_path(self.folder, url, file)
         continued = part.exists()
         try:

@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ class ImageSet:
                 return cls(**{name: arrays[name] for name in ARRAYS})
         except FileNotFoundError as error:
             raise CnnzooError(f"{path}: not there; make it with `dvc repro images`") from error
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, SyntaxError, TokenError, zipfile.BadZipFile) as error:
             raise CnnzooError(f"{path}: damaged ({error}); delete it and run `dvc repro images` again") from error
 
 

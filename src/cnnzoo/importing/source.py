@@ -6,6 +6,7 @@ are used in place of those of `tarfile`, which do not look at the checksum of a 
 """
 
 import bz2
+import errno
 import gzip
 import lzma
 import re
@@ -266,7 +267,7 @@ def _damage_told(path: Path) -> Iterator[None]:
         RecursionError,
         OSError,
     ) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:  # a zip that points before its begin
             raise
         raise CnnzooError(
             f"{path}: not a whole tar archive (plain, or compressed with xz, gzip, bzip2 or zstd) or zip archive "

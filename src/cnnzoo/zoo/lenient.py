@@ -46,6 +46,8 @@ class Readable:
     """(R,): the stored row of each row of `metrics`."""
     changes: list[str] = field(default_factory=list)
     """How the files differ from the published form, a line each."""
+    weights_differ: bool = False
+    """Whether the matrix is one of them: it is as large as all the rest is small."""
 
     @classmethod
     def of(cls, folder: Path) -> "Readable":
@@ -53,16 +55,20 @@ class Readable:
         changes: list[str] = []
         layout = _read_layout(folder / published.LAYOUT, changes)
         metrics = _read_metrics(folder / published.METRICS, changes)
+        known = len(changes)
         weights = _open_weights(folder / published.WEIGHTS, changes)
+        matrix_differs = len(changes) > known
         if weights.shape != (len(metrics), layout.size):
             raise CnnzooError(
                 f"{folder}: {published.WEIGHTS} is {weights.shape}, but {published.METRICS} has {len(metrics)} rows "
                 f"and {published.LAYOUT} {layout.size} parameters: they are not of one collection"
             )
         order = _published_order(metrics)
-        if (order != np.arange(len(order))).any():
+        moved = bool((order != np.arange(len(order))).any())
+        if moved:
             changes.append("rows put in order: each network's together, steps sorted as strings")
-        return cls(folder, weights, layout, metrics.iloc[order].reset_index(drop=True), order, changes)
+        metrics = metrics.iloc[order].reset_index(drop=True)
+        return cls(folder, weights, layout, metrics, order, changes, matrix_differs or moved)
 
     @cached_property
     def split(self) -> NDArray[np.int64] | None:
@@ -92,16 +98,20 @@ class Readable:
             write_text(target / published.SPLIT, "".join(f"{row}\n" for row in self.split.tolist()))
         if not self.changes:
             return
-        with atomic_file(target / published.WEIGHTS) as file:
+        if self.weights_differ:
+            self._write_weights(target / published.WEIGHTS)
+        write_text(target / published.LAYOUT, self.layout.to_csv())
+        text = self.metrics.to_csv(index=False, lineterminator="\n")
+        with atomic_file(target / published.METRICS) as file:
+            file.write(gzip.compress(text.encode(), mtime=0))
+
+    def _write_weights(self, path: Path) -> None:
+        with atomic_file(path) as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": self.weights.shape}
             np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, len(self.order), BLOCK_ROWS):
                 with np.errstate(over="ignore"):
                     file.write(self.weights[self.order[start : start + BLOCK_ROWS]].astype("<f4").tobytes())
-        write_text(target / published.LAYOUT, self.layout.to_csv())
-        text = self.metrics.to_csv(index=False, lineterminator="\n")
-        with atomic_file(target / published.METRICS) as file:
-            file.write(gzip.compress(text.encode(), mtime=0))
 
 
 def read_any_split(path: Path, rows: int) -> NDArray[np.int64]:
