@@ -1,5 +1,6 @@
 """Stores that cannot be used: one message that says what is wrong and what to do, from every command."""
 
+import logging
 import socket
 import sqlite3
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from builders import COLLECTION, make_recipes
 from cnnzoo.cli import app
 from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.tracking import search_run, sync_zoo
 from cnnzoo.tracking.location import OVERRIDE
 from cnnzoo.zoo import recipes
 from zoos import make_params
@@ -81,3 +83,19 @@ def test_one_message_says_what_to_do(
     assert remedy in lines[0]
     assert "secret" not in lines[0]
     assert " . " not in lines[0]
+
+
+def test_no_message_shows_a_password(
+    project: Artifacts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(OVERRIDE, f"http://ada:secret@127.0.0.1:{free_port()}")
+    shards = write_shards(project, make_recipes(2))
+    with caplog.at_level("WARNING", "cnnzoo"):
+        assert not sync_zoo(project, COLLECTION, shards, make_recipes(2))
+        with search_run(project, COLLECTION, "linear", "hyper", {}):
+            pass
+    for command in (("ui", "--root", project.root), ("track", COLLECTION, "--root", project.root)):
+        caplog.handler.records.append(logging.makeLogRecord({"msg": run(*command).output, "name": "cnnzoo"}))
+    said = [record.getMessage() for record in caplog.handler.records if record.name.startswith("cnnzoo")]
+    assert len(said) == 4
+    assert all("ada:***@127.0.0.1" in message and "secret" not in message for message in said), said

@@ -330,6 +330,18 @@ def test_damaged_archives_of_other_kinds_are_refused(ours, tmp_path, name):
         imported(tmp_path / name, tmp_path)
 
 
+def test_a_zip_whose_directory_points_before_its_begin_is_damaged(ours, tmp_path):
+    source = tmp_path / "mnist.zip"
+    pack_zip(Parts(ours).write(tmp_path / "mnist"), source)
+    data = bytearray(source.read_bytes())
+    end = data.rfind(b"PK\x05\x06")  # the end record; at 16 the offset of the directory
+    offset = int.from_bytes(data[end + 16 : end + 20], "little")
+    data[end + 16 : end + 20] = (offset + 50).to_bytes(4, "little")
+    source.write_bytes(data)
+    with pytest.raises(CnnzooError, match=r"mnist\.zip: not a whole tar archive .* or zip archive"):
+        imported(source, tmp_path)
+
+
 @pytest.mark.parametrize("member", ["../weights.npy", "/etc/weights.npy"])
 def test_a_zip_that_leads_out_of_its_folder_is_refused(ours, tmp_path, member):
     pack_zip(Parts(ours).write(tmp_path / "theirs"), tmp_path / "x.zip")

@@ -4,6 +4,7 @@ Light: does not import mlflow.
 """
 
 import os
+import re
 import shlex
 import sqlite3
 import tempfile
@@ -61,6 +62,11 @@ def tracking_uri(artifacts: Artifacts) -> str:
 def database(uri: str) -> Path | None:
     """Return the file of an SQLite address, None for any other address."""
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def without_password(uri: str) -> str:
+    """Return an address as it may be shown: what stands between `user:` and `@` is hidden."""
+    return re.sub(r"://([^:/@]*):[^@/]*@", r"://\1:***@", uri)
 
 
 def own_database(artifacts: Artifacts) -> Path | None:

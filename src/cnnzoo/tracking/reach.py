@@ -3,14 +3,13 @@
 Light: mlflow is imported when the store is opened.
 """
 
-import re
 import shlex
 import textwrap
 from typing import TYPE_CHECKING
 
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.errors import CnnzooError
-from cnnzoo.tracking.location import OVERRIDE, prepare_environment, tracking_uri
+from cnnzoo.tracking.location import OVERRIDE, prepare_environment, tracking_uri, without_password
 from cnnzoo.tracking.store import reason
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ def reach(artifacts: Artifacts) -> "MlflowClient":
 
 def unreachable(uri: str, error: Exception) -> CnnzooError:
     """Return the error for a store that cannot be used."""
-    shown = re.sub(r"://([^:/@]*):[^@/]*@", r"://\1:***@", uri)  # without a password
-    return CnnzooError(f"MLflow at {shown}: {_short(reason(error))}. {_remedy(uri, error)}")
+    shown = without_password(uri)
+    return CnnzooError(f"MLflow at {shown}: {_short(reason(error))}. {_remedy(shown, error)}")
 
 
 def _short(text: str) -> str:

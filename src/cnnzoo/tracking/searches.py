@@ -15,7 +15,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from cnnzoo.core.artifacts import Artifacts
-from cnnzoo.tracking.location import dvc_experiment, keeper, own_database, prepare_environment, tracking_uri
+from cnnzoo.tracking.location import (
+    dvc_experiment,
+    keeper,
+    own_database,
+    prepare_environment,
+    tracking_uri,
+    without_password,
+)
 from cnnzoo.tracking.notes import predictors_experiment
 from cnnzoo.tracking.runs import EXPERIMENT, FAILED, FINISHED, KILLED, RUNNING, now_ms
 from cnnzoo.tracking.store import reason
@@ -70,7 +77,8 @@ def _recorded(action: Action[P]) -> Action[P]:
             self.failures = 0
         except Exception as error:  # whatever MLflow, a driver or the network raise
             self.failures += 1
-            log.warning("the search is not fully recorded in MLflow at %s (%s); it goes on", self.uri, reason(error))
+            shown = without_password(self.uri)
+            log.warning("the search is not fully recorded in MLflow at %s (%s); it goes on", shown, reason(error))
 
     update_wrapper(attempt, action)
     return attempt

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cnnzoo.core.artifacts import Artifacts
-from cnnzoo.tracking.location import prepare_environment
+from cnnzoo.tracking.location import prepare_environment, without_password
 from cnnzoo.tracking.runs import Operation, RunRecord
 
 
@@ -63,8 +63,8 @@ class Store(Protocol):
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error's text: MLflow and SQLAlchemy append pages."""
-    return str(error).strip().split("\n")[0] or repr(error)
+    """Return the first line of an error's text, without passwords: MLflow and SQLAlchemy append pages."""
+    return without_password(str(error).strip().split("\n")[0] or repr(error))
 
 
 def apply(store: Store, operation: Operation) -> None:

@@ -9,7 +9,7 @@ import sys
 
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.errors import CnnzooError
-from cnnzoo.tracking.location import ENVIRONMENT, artifact_folder, database, tracking_uri
+from cnnzoo.tracking.location import ENVIRONMENT, artifact_folder, database, tracking_uri, without_password
 from cnnzoo.tracking.notes import PREDICTORS, VIEW, ZOO
 from cnnzoo.tracking.reach import reach
 
@@ -27,7 +27,7 @@ def serve_ui(artifacts: Artifacts, port: int = DEFAULT_PORT) -> None:
     """
     links = experiment_links(artifacts, port)
     if not links:
-        raise CnnzooError(f"{tracking_uri(artifacts)}: no experiments yet; run `dvc repro` first")
+        raise CnnzooError(f"{without_password(tracking_uri(artifacts))}: no experiments yet; run `dvc repro` first")
     print(*(f"{name}: {link}" for name, link in links.items()), sep="\n", flush=True)
     if database(tracking_uri(artifacts)) is None:
         return  # a server elsewhere shows it
@@ -41,7 +41,7 @@ def experiment_links(artifacts: Artifacts, port: int = DEFAULT_PORT) -> dict[str
     file = database(tracking_uri(artifacts))
     if file is not None and not file.exists():
         return {}
-    base = f"http://{HOST}:{port}" if file is not None else tracking_uri(artifacts).rstrip("/")
+    base = f"http://{HOST}:{port}" if file is not None else without_password(tracking_uri(artifacts)).rstrip("/")
     experiments = reach(artifacts).search_experiments(order_by=["name ASC"])
     return {
         experiment.name: f"{base}/#/experiments/{experiment.experiment_id}/runs?{VIEW_QUERY}"

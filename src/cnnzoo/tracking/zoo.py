@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnzoo.core.artifacts import Artifacts
-from cnnzoo.tracking.location import dvc_experiment, spool_folder, tracking_uri
+from cnnzoo.tracking.location import dvc_experiment, spool_folder, tracking_uri, without_password
 from cnnzoo.tracking.runs import RESUMABLE, RUNNING, CohortStart, Operation, finished, now_ms
 from cnnzoo.tracking.spool import Spool
 from cnnzoo.tracking.store import Store, apply, open_zoo, reason
@@ -108,7 +108,7 @@ def sync_zoo(
         log.warning(
             "the MLflow record of %s at %s could not be brought up to date (%s); the next run does it",
             collection,
-            tracking_uri(artifacts),
+            without_password(tracking_uri(artifacts)),
             reason(error),
         )
         return False
