@@ -1,8 +1,10 @@
 """The notebook runs, cell by cell, on a smaller zoo; what it shows in git are the outputs of a whole run."""
 
 import json
+import logging
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,18 @@ def cells(kind: str) -> list[dict[str, Any]]:
     return [cell for cell in notebook["cells"] if cell["cell_type"] == kind]
 
 
+@pytest.fixture
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take back what the notebook sets for its process: the seed in the environment, the level of a logger."""
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    log = logging.getLogger("pytorch_lightning")
+    level = log.level
+    yield
+    log.setLevel(level)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_as_before")
 def test_the_cells_run_in_order_and_score_a_network(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(NOTEBOOK.parent)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
