@@ -1,9 +1,14 @@
 """The notebook runs, cell by cell, on a smaller zoo; what it shows in git are the outputs of a whole run."""
 
+import contextlib
+import io
 import json
 import logging
 import re
+import runpy
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,8 +40,30 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     log.setLevel(level)
 
 
+@pytest.fixture
+def _commands_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run `python -m module ...` here: eight starts of Python would take most of the test."""
+
+    start = subprocess.run
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if command[:2] != [sys.executable, "-m"]:
+            return start(command, **options)
+        cwd, printed, code = options["cwd"], io.StringIO(), 0
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            monkeypatch.setattr(sys, "argv", command[2:])
+            try:
+                runpy.run_module(command[2], run_name="__main__", alter_sys=True)
+            except SystemExit as end:
+                code = int(end.code or 0)
+        assert code == 0, printed.getvalue()
+        return subprocess.CompletedProcess(command, code, printed.getvalue(), "")
+
+    monkeypatch.setattr("subprocess.run", run)
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("_as_before")
+@pytest.mark.usefixtures("_as_before", "_commands_in_this_process")
 def test_the_cells_run_in_order_and_score_a_network(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(NOTEBOOK.parent)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
