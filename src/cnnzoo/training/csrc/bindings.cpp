@@ -38,7 +38,7 @@ class NativeCohort {
     NativeCohort(int image_size, int units, int layers, int classes, const std::string& activation,
                  const std::string& optimizer, Array<float, 2> weights, Slot m, Slot v,
                  Array<const double, 1> learning_rate, Array<const double, 1> l2reg, Array<const double, 1> dropout,
-                 Array<const std::uint32_t, 2> keys)
+                 Array<const std::uint32_t, 2> keys, bool reference)
         : weights_(weights),
           m_(m),
           v_(v),
@@ -52,7 +52,7 @@ class NativeCohort {
                                : optimizer == "rmsprop" ? Optimizer::rmsprop
                                                         : Optimizer::sgd;
         require(units > 0 && layers > 0 && classes > 0, "a network has units, layers and classes");
-        const std::size_t count = parameters(architecture), n = weights.shape(0);
+        const std::size_t count = Layout(architecture).count, n = weights.shape(0);
         require(count && weights.shape(1) == count, "weights do not have the shape of the architecture");
         const auto fits = [&](const Slot& slot) { return slot && slot->shape(0) == n && slot->shape(1) == count; };
         require(kind != Optimizer::adam || fits(m), "adam needs the slot m");
@@ -64,7 +64,7 @@ class NativeCohort {
             const double rate = dropout.data()[i];
             require(rate >= 0.0 && rate < 0.9999, "0 <= dropout < 0.9999");
         }
-        cohort = {architecture, kind, n, weights.data(), m ? m->data() : nullptr, v ? v->data() : nullptr,
+        cohort = {architecture, reference, kind, n, weights.data(), m ? m->data() : nullptr, v ? v->data() : nullptr,
                   learning_rate.data(), l2reg.data(), dropout.data(), keys.data()};
     }
 };
@@ -129,7 +129,7 @@ void gradient_of_cohort(const NativeCohort& self, const Pixels& pixels, const La
     const Images images = images_of(self.cohort, pixels, labels);
     const Minibatches minibatches = minibatches_of(images, indices, step);
     require(minibatches.steps == 1, "the gradient is that of one minibatch");
-    require(gradient.shape(0) == self.cohort.networks && gradient.shape(1) == parameters(self.cohort.architecture),
+    require(gradient.shape(0) == self.cohort.networks && gradient.shape(1) == Layout(self.cohort.architecture).count,
             "the gradient has the shape of the weights");
     gradients(self.cohort, images, minibatches, gradient.data());
 }
@@ -152,10 +152,10 @@ NB_MODULE(_native, module) {
     nb::class_<NativeCohort>(module, "Cohort")
         .def(nb::init<int, int, int, int, const std::string&, const std::string&, Array<float, 2>, Slot, Slot,
                       Array<const double, 1>, Array<const double, 1>, Array<const double, 1>,
-                      Array<const std::uint32_t, 2>>(),
+                      Array<const std::uint32_t, 2>, bool>(),
              "image_size"_a, "units"_a, "layers"_a, "classes"_a, "activation"_a, "optimizer"_a, "weights"_a.noconvert(),
              "m"_a.noconvert().none(), "v"_a.noconvert().none(), "learning_rate"_a.noconvert(), "l2reg"_a.noconvert(),
-             "dropout"_a.noconvert(), "keys"_a.noconvert())
+             "dropout"_a.noconvert(), "keys"_a.noconvert(), "reference"_a)
         .def("train", &train_cohort, "images"_a.noconvert(), "labels"_a.noconvert(), "minibatches"_a.noconvert(),
              "first_step"_a, "threads"_a)
         .def("evaluate", &evaluate_cohort, "images"_a.noconvert(), "labels"_a.noconvert(), "threads"_a,

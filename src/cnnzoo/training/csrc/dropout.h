@@ -1,4 +1,4 @@
-// The counter-based generator of training/dropout.py, which defines it: 16 channels x 2 positions from 16 words.
+// The counter-based generator of training/dropout.py, which defines it: a word serves two positions of a channel.
 #pragma once
 
 #include "network.h"

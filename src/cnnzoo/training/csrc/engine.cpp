@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include "arithmetic.h"
 #include "dropout.h"
 #include "optimizer.h"
 #include "simd.h"
@@ -16,9 +17,8 @@ namespace {
 
 using std::size_t;
 
-std::unique_ptr<Passes> passes_of(const Architecture& architecture) {
-    std::unique_ptr<Passes> passes = fixed_passes(architecture);
-    return passes ? std::move(passes) : generic_passes(architecture);
+std::unique_ptr<Passes> passes_of(const Cohort& cohort) {
+    return cohort.reference ? reference_passes(cohort.architecture) : tiled_passes(cohort.architecture);
 }
 
 // The key and threshold of one step's masks, as training/dropout.py defines them.
@@ -52,19 +52,14 @@ struct Row {
     }
 
     // l2reg * sum(kernel^2).
-    double penalty() const {
-        const Architecture& shape = cohort.architecture;
+    double penalty(const Layout& layout) const {
         const float* weights = of(cohort.weights);
         double sum = 0.0;
-        size_t at = 0;
-        const auto layer = [&](size_t bias, size_t kernel) {
-            for (size_t i = at + bias; i < at + bias + kernel; ++i) sum += static_cast<double>(weights[i]) * weights[i];
-            at += bias + kernel;
+        const auto add = [&](size_t start, size_t size) {
+            for (size_t i = start; i < start + size; ++i) sum += static_cast<double>(weights[i]) * weights[i];
         };
-        size_t in = 1;
-        const size_t units = static_cast<size_t>(shape.units), classes = static_cast<size_t>(shape.classes);
-        for (int l = 0; l < shape.layers; ++l, in = units) layer(units, 9 * in * units);
-        layer(classes, in * classes);
+        for (const Convolution& layer : layout.convolutions) add(layer.kernel, layer.kernel_size());
+        add(layout.kernel, layout.count - layout.kernel);
         return cohort.l2reg[network] * sum;
     }
 };
@@ -81,8 +76,8 @@ int argmax(const float* scores, int classes) {
 double cross_entropy(const float* scores, int classes, int label) {
     const double highest = *std::max_element(scores, scores + classes);
     double total = 0.0;
-    for (int k = 0; k < classes; ++k) total += std::exp(static_cast<float>(scores[k] - highest));
-    return std::log(total) + highest - scores[label];
+    for (int k = 0; k < classes; ++k) total += exp_nonpositive(static_cast<float>(scores[k] - highest));
+    return log_of_total(total) + highest - scores[label];
 }
 
 constexpr int scored_together = 128;
@@ -96,23 +91,11 @@ double thread_seconds() {
 
 }  // namespace
 
-size_t parameters(const Architecture& shape) {
-    int side = shape.image_size;
-    size_t count = 0, in = 1;
-    const size_t units = static_cast<size_t>(shape.units);
-    for (int l = 0; l < shape.layers; ++l, in = units) {
-        if (side < 3) return 0;
-        side = (side - 3) / 2 + 1;
-        count += units + 9 * in * units;
-    }
-    return count + (in + 1) * static_cast<size_t>(shape.classes);
-}
-
 bool train(const Cohort& cohort, const Images& images, const Minibatches& minibatches, int threads,
            const KeepGoing& keep_going) {
-    const size_t count = parameters(cohort.architecture);
+    const size_t count = Layout(cohort.architecture).count;
     return spread(cohort.networks, threads, keep_going, [&](const auto& take, const std::atomic<bool>& stop) {
-        const std::unique_ptr<Passes> passes = passes_of(cohort.architecture);
+        const std::unique_ptr<Passes> passes = passes_of(cohort);
         std::vector<float> work(count);
         for (size_t network = take(); network < cohort.networks; network = take()) {
             const Row row{cohort, network, count};
@@ -125,10 +108,11 @@ bool train(const Cohort& cohort, const Images& images, const Minibatches& miniba
 
 bool evaluate(const Cohort& cohort, const Images& images, int threads, const KeepGoing& keep_going, double* accuracy,
               double* loss) {
-    const size_t count = parameters(cohort.architecture);
+    const Layout layout(cohort.architecture);
+    const size_t count = layout.count;
     const int classes = cohort.architecture.classes;
     return spread(cohort.networks, threads, keep_going, [&](const auto& take, const std::atomic<bool>& stop) {
-        const std::unique_ptr<Passes> passes = passes_of(cohort.architecture);
+        const std::unique_ptr<Passes> passes = passes_of(cohort);
         std::vector<float> scores(static_cast<size_t>(scored_together) * classes);
         std::vector<std::int64_t> indices(scored_together);
         for (size_t network = take(); network < cohort.networks; network = take()) {
@@ -149,15 +133,15 @@ bool evaluate(const Cohort& cohort, const Images& images, int threads, const Kee
             }
             const double total = static_cast<double>(images.count);
             accuracy[network] = static_cast<double>(correct) / total;
-            loss[network] = entropy / total + row.penalty();
+            loss[network] = entropy / total + row.penalty(layout);
         }
     });
 }
 
 void gradients(const Cohort& cohort, const Images& images, const Minibatches& minibatches, float* gradient) {
     const DenormalsAreZero guard;
-    const size_t count = parameters(cohort.architecture);
-    const std::unique_ptr<Passes> passes = passes_of(cohort.architecture);
+    const size_t count = Layout(cohort.architecture).count;
+    const std::unique_ptr<Passes> passes = passes_of(cohort);
     for (size_t network = 0; network < cohort.networks; ++network) {
         const Row row{cohort, network, count};
         row.gradient(*passes, images, minibatches, 0, gradient + network * count);
@@ -170,17 +154,18 @@ double fma_peak(double seconds, int threads) {
     spread(rates.size(), threads, [] { return true; }, [&](const auto& take, const std::atomic<bool>&) {
         const size_t thread = take();
         if (thread >= rates.size()) return;
+        using Vec = Floats<lanes>;
         Vec sums[chains];
-        unroll<chains>([&](auto n) CNNZOO_LAMBDA { sums[n] = splat(static_cast<float>(n)); });
-        Vec factor = splat(0.5f), term = splat(1.0f);
+        unroll<chains>([&](auto n) CNNZOO_LAMBDA { sums[n] = splat<lanes>(static_cast<float>(n)); });
+        Vec factor = splat<lanes>(0.5f), term = splat<lanes>(1.0f);
         const double start = thread_seconds();
         double elapsed = 0.0, turns_done = 0.0;
         while (elapsed < seconds) {
             for (int turn = 0; turn < turns; ++turn) {
                 asm volatile("" : "+m"(factor));  // opaque, so that the loop is not computed in advance
                 const Vec f = factor;
-                unroll<chains>([&](auto n) CNNZOO_LAMBDA { sums[n] = sums[n] * f + term; });
-                unroll<chains>([&](auto n) CNNZOO_LAMBDA { sums[n] = sums[n] * f + term; });
+                unroll<chains>([&](auto n) CNNZOO_LAMBDA { sums[n] = fused(sums[n], f, term); });
+                unroll<chains>([&](auto n) CNNZOO_LAMBDA { sums[n] = fused(sums[n], f, term); });
             }
             turns_done += turns;
             elapsed = thread_seconds() - start;

@@ -14,6 +14,7 @@ namespace cnnzoo {
 // The networks to train side by side. Slots that the optimizer does not use are null.
 struct Cohort {
     Architecture architecture;
+    bool reference;             // the definition in plain loops instead of the fast kernel
     Optimizer optimizer;
     std::size_t networks;       // N
     float* weights;             // (N, P)

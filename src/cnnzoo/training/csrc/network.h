@@ -1,5 +1,18 @@
-// What the kernels compute: one network on one minibatch. Implemented twice: fixed.cpp (16 channels, 3 layers, 28x28
-// or 32x32 pixels, fast) and generic.cpp (anything, plain loops). The semantics are those of engines/reference.py.
+// What the kernels compute: one network on one minibatch. Implemented twice: reference.cpp (plain loops: the definition
+// of every bit) and tiled.cpp (fast). The semantics are those of engines/reference.py.
+//
+// The arithmetic, which every implementation keeps to the bit:
+// - A sum is one chain of fused multiply-adds over its terms in the order in which they lie in memory:
+//   an output of a layer        starts from its bias, over kernel row, kernel column, input channel;
+//   the gradient of an input    starts from zero, over the outputs that see it: row, column, channel;
+//   the gradient of a weight    starts from zero, over the images of the minibatch in their order: image, row, column
+//                               (of a bias: plain additions).
+// - Dropout's scale 1 / (1 - rate) is not applied to activations but to the kernel of the next layer, once a minibatch,
+//   and to that kernel's gradient; the dense layer reads sums over positions, so its kernel carries 1 / positions too.
+// - exp, tanh and log are those of arithmetic.h. Nothing else is fused: the module is compiled without contraction.
+// - Denormal inputs and results of any operation are zero (threads.h).
+// An output belongs to one chain, so a thread that owns outputs needs no other thread's sums: vector lanes here, threads
+// of a block on a GPU.
 //
 // Weights lie in one row of P floats in published order: per layer the bias, then the kernel (height, width, in, out).
 #pragma once
@@ -7,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace cnnzoo {
 
@@ -19,6 +33,31 @@ struct Architecture {
     int layers;
     int classes;
     Activation activation;
+};
+
+constexpr int kernel_side = 3, taps = kernel_side * kernel_side, step = 2;
+
+// A convolution: its shape, where its variables start in a row of weights and its words in an image's dropout mask.
+struct Convolution {
+    int in_side, in_channels, side, channels;
+    std::size_t bias, kernel;
+    std::uint32_t first_word;
+
+    int positions() const { return side * side; }
+    int inputs() const { return taps * in_channels; }  // of one output
+    std::size_t kernel_size() const { return static_cast<std::size_t>(inputs()) * static_cast<std::size_t>(channels); }
+    // A word serves two positions of a channel.
+    std::uint32_t words() const { return static_cast<std::uint32_t>((positions() + 1) / 2 * channels); }
+};
+
+// Where everything of a network lies. `count` (P) is 0 if a layer does not fit the image.
+struct Layout {
+    std::vector<Convolution> convolutions;
+    std::size_t bias = 0, kernel = 0, count = 0;  // of the dense layer; number of parameters
+    int inputs = 0, outputs = 0;                  // of the dense layer
+    std::uint32_t image_words = 0;
+
+    explicit Layout(const Architecture& architecture);
 };
 
 // The images of a minibatch: indices into all images, each `pixels` floats.
@@ -49,11 +88,7 @@ class Passes {
     virtual void logits(const float* weights, const Batch& batch, float* logits) = 0;
 };
 
-// The fast passes, or nullptr where they do not fit the architecture.
-std::unique_ptr<Passes> fixed_passes(const Architecture& architecture);
-std::unique_ptr<Passes> generic_passes(const Architecture& architecture);
-
-// Number of parameters P, or 0 if a layer does not fit the image.
-std::size_t parameters(const Architecture& architecture);
+std::unique_ptr<Passes> tiled_passes(const Architecture& architecture);
+std::unique_ptr<Passes> reference_passes(const Architecture& architecture);
 
 }  // namespace cnnzoo

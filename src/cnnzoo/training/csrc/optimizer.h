@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 
+#include "arithmetic.h"
 #include "network.h"
 
 namespace cnnzoo {
@@ -14,7 +15,7 @@ constexpr float beta_1 = 0.9f, beta_2 = 0.999f, rho = 0.9f, epsilon = 1e-7f;
 // Learning rate of one step, with Adam's correction of the bias of its averages; `step` counts from 1.
 inline float step_size(Optimizer optimizer, double learning_rate, std::uint32_t step) {
     if (optimizer != Optimizer::adam) return static_cast<float>(learning_rate);
-    return static_cast<float>(learning_rate * std::sqrt(1.0 - std::pow(0.999, step)) / (1.0 - std::pow(0.9, step)));
+    return static_cast<float>(learning_rate * std::sqrt(1.0 - power(0.999, step)) / (1.0 - power(0.9, step)));
 }
 
 // Moves `count` weights; m and v are the optimizer's slots.

@@ -60,9 +60,9 @@ class NativeEngine:
     """
 
     name = "native"
-    numerics = "2"
+    numerics = "3"
 
-    def __init__(self, cohort: Cohort, threads: int = 0) -> None:
+    def __init__(self, cohort: Cohort, threads: int = 0, *, reference: bool = False) -> None:
         extension = _extension()
         self.cohort = cohort
         self.threads = threads or usable_cores()
@@ -82,6 +82,7 @@ class NativeEngine:
             l2reg=np.ascontiguousarray(cohort.l2reg, np.float64),
             dropout=np.ascontiguousarray(cohort.dropout, np.float64),
             keys=np.ascontiguousarray(cohort.dropout_keys, np.uint32),
+            reference=reference,
         )
         self._seen: list[_Images] = []
 
