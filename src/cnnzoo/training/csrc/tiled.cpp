@@ -3,7 +3,7 @@
 // Eight images go through the network together (a block). An activation is float [image][position][channel], where the
 // channels of a position are padded to a multiple of 8 (the stride) and positions are row * side + column. Two kernels
 // do nearly all the work:
-// - convolve_tile: one position of a tile of images x some vectors of channels: forward, and back to the inputs with the
+// - convolve_tiles: one position of some images x some vectors of channels at a time: forward, and back to the inputs with the
 //   transposed kernel; the dense layer is a convolution of one position.
 // - outer_product_tile: some inputs of a kernel x some vectors of output channels, summed over a block.
 // Both read an input once, broadcast, for several multiply-adds, and keep every sum of network.h in a lane of its own.
@@ -55,49 +55,116 @@ struct Segment {
     int input, row, count;  // offset in floats, first row of weights, how many
 };
 
-// What a convolve_tile does with its sums.
+// Which inputs an output is a sum of: the segments of position p are segments[first[p]] ... segments[first[p + 1]] - 1.
+struct Gather {
+    std::vector<Segment> segments;
+    std::vector<int> first{0};
+
+    int positions() const { return static_cast<int>(first.size()) - 1; }
+    void end_position() { first.push_back(static_cast<int>(segments.size())); }
+    void add(Segment next) {
+        if (static_cast<int>(segments.size()) > first.back()) {  // one with the segment before, if they touch
+            Segment& last = segments.back();
+            if (last.input + last.count == next.input && last.row + last.count == next.row) {
+                last.count += next.count;
+                return;
+            }
+        }
+        segments.push_back(next);
+    }
+};
+
+// A matrix of weights for convolve_tiles, or of gradients.
+struct Matrix {
+    int stride = 0;
+    std::vector<float> values;
+
+    Matrix() = default;
+    Matrix(int rows, int stride) : stride(stride), values(static_cast<size_t>(rows) * static_cast<size_t>(stride)) {}
+    float* row(int index) { return values.data() + static_cast<std::ptrdiff_t>(index) * stride; }
+    const float* row(int index) const { return values.data() + static_cast<std::ptrdiff_t>(index) * stride; }
+};
+
+// Activations of a block or their gradients.
+struct Maps {
+    int stride = 0;
+    std::ptrdiff_t size = 0;  // floats of an image
+    std::vector<float> values;
+
+    Maps() = default;
+    // An even number of positions, as dropout draws for pairs; outer_product_tile reads beyond the last input.
+    Maps(int positions, int stride)
+        : stride(stride),
+          size(static_cast<std::ptrdiff_t>(round_up(positions, 2)) * stride),
+          values(static_cast<size_t>(block * size + input_grain)) {}
+    float* at(int image, int position = 0) {
+        return values.data() + image * size + static_cast<std::ptrdiff_t>(position) * stride;
+    }
+};
+
+// What becomes of the sums of a convolution.
 struct Epilogue {
     const float* bias;      // where the sums start; null: zero
-    const float* after;     // null, or activations like `out`: the sums become gradients before them
+    Maps* after;            // null, or activations like the outputs: the sums become gradients before them
     Activation activation;
 };
 
-// Sums over segments of one position of images_of_tile(vectors) images.
+// out = sums over each position's segments, for images_of_tile(vectors) images from `image` on. Positions without
+// segments stay as they are.
 template <int width, int vectors>
-__attribute__((noinline)) void convolve_tile(const float* in, std::ptrdiff_t in_size, const Segment* segment,
-                                             const Segment* end, const float* weights, int stride,
-                                             const Epilogue& epilogue, float* out, std::ptrdiff_t out_size) {
+__attribute__((noinline)) void convolve_tiles(const Gather& gather, Maps& in, int image, const Matrix& weights,
+                                              int channel, const Epilogue& epilogue, Maps& out) {
     constexpr int images = images_of_tile(vectors);
-    Floats<width> sums[images][vectors];
+    const float* x[images];
+    unroll<images>([&](auto n) CNNZOO_LAMBDA { x[n] = in.at(image + n); });
+    Floats<width> start[vectors];
     unroll<vectors>([&](auto v) CNNZOO_LAMBDA {
-        const Floats<width> start = epilogue.bias ? load<width>(epilogue.bias + v * width) : Floats<width>{};
-        unroll<images>([&](auto n) CNNZOO_LAMBDA { sums[n][v] = start; });
+        start[v] = epilogue.bias ? load<width>(epilogue.bias + channel + v * width) : Floats<width>{};
     });
-    for (; segment != end; ++segment) {
-        const float* x[images];
-        unroll<images>([&](auto n) CNNZOO_LAMBDA { x[n] = in + segment->input + n * in_size; });
-        const float* w = weights + static_cast<std::ptrdiff_t>(segment->row) * stride;
-        const std::ptrdiff_t count = segment->count;
+    const std::ptrdiff_t stride = weights.stride;
+    const Segment* segment = gather.segments.data();
+    for (int position = 0; position < gather.positions(); ++position) {
+        const Segment* end = gather.segments.data() + gather.first[static_cast<size_t>(position) + 1];
+        if (segment == end) continue;
+        Floats<width> sums[images][vectors];
+        unroll<images * vectors>([&](auto n) CNNZOO_LAMBDA { sums[n / vectors][n % vectors] = start[n % vectors]; });
+        for (; segment != end; ++segment) {
+            const float* w = weights.values.data() + channel + segment->row * stride;
+            const std::ptrdiff_t last = segment->input + segment->count;
 #pragma GCC unroll 4
-        for (std::ptrdiff_t i = 0; i < count; ++i, w += stride) {
-            Floats<width> row[vectors];
-            unroll<vectors>([&](auto v) CNNZOO_LAMBDA { row[v] = load<width>(w + v * width); });
-            unroll<images>([&](auto n) CNNZOO_LAMBDA {
-                const Floats<width> value = splat<width>(x[n][i]);
-                unroll<vectors>([&](auto v) CNNZOO_LAMBDA { sums[n][v] = fused(value, row[v], sums[n][v]); });
-            });
+            for (std::ptrdiff_t i = segment->input; i < last; ++i, w += stride) {
+                Floats<width> row[vectors];
+                unroll<vectors>([&](auto v) CNNZOO_LAMBDA { row[v] = load<width>(w + v * width); });
+                unroll<images>([&](auto n) CNNZOO_LAMBDA {
+                    const Floats<width> value = splat<width>(x[n][i]);
+                    unroll<vectors>([&](auto v) CNNZOO_LAMBDA { sums[n][v] = fused(value, row[v], sums[n][v]); });
+                });
+            }
         }
-    }
-    unroll<images * vectors>([&](auto n) CNNZOO_LAMBDA {
-        constexpr int image = n / vectors, v = n % vectors;
-        const std::ptrdiff_t at = image * out_size + v * width;
-        Floats<width> sum = sums[image][v];
+        float* to = out.at(image, position) + channel;
         if (epilogue.after) {
-            const Floats<width> after = load<width>(epilogue.after + at);
-            sum = epilogue.activation == Activation::relu ? before_activation(Activation::relu, after, sum)
-                                                          : before_activation(Activation::tanh, after, sum);
+            const float* after = epilogue.after->at(image, position) + channel;
+            const auto differentiate = [&](Activation activation) CNNZOO_LAMBDA {
+                unroll<images * vectors>([&](auto n) CNNZOO_LAMBDA {
+                    Floats<width>& sum = sums[n / vectors][n % vectors];
+                    const float* from = after + n / vectors * epilogue.after->size + n % vectors * width;
+                    sum = before_activation(activation, load<width>(from), sum);
+                });
+            };
+            epilogue.activation == Activation::relu ? differentiate(Activation::relu) : differentiate(Activation::tanh);
         }
-        store<width>(out + at, sum);
+        unroll<images * vectors>([&](auto n) CNNZOO_LAMBDA {
+            store<width>(to + n / vectors * out.size + n % vectors * width, sums[n / vectors][n % vectors]);
+        });
+    }
+}
+
+// The same for all channels and `images` images; a tile may go beyond them, over leftovers of an earlier block.
+void convolve(const Gather& gather, int images, Maps& in, const Matrix& weights, const Epilogue& epilogue, Maps& out) {
+    in_vectors(weights.stride, most_vectors, [&](int channel, auto width, auto vectors) CNNZOO_LAMBDA {
+        for (int image = 0; image < images; image += images_of_tile(vectors)) {
+            convolve_tiles<width, vectors>(gather, in, image, weights, channel, epilogue, out);
+        }
     });
 }
 
@@ -154,77 +221,6 @@ __attribute__((noinline)) void outer_product_tile(const float* in, std::ptrdiff_
         unroll<vectors>([&](auto v) CNNZOO_LAMBDA { store<width>(bias + v * width, total[v]); });
     }
 }
-
-// A matrix of weights for convolve_tile, or of gradients: runs of `length` rows, padded to `run` rows of `stride`.
-struct Matrix {
-    int stride = 0;
-    std::vector<float> values;
-
-    Matrix() = default;
-    Matrix(int rows, int stride) : stride(stride), values(static_cast<size_t>(rows) * static_cast<size_t>(stride)) {}
-    float* row(int index) { return values.data() + static_cast<std::ptrdiff_t>(index) * stride; }
-    const float* row(int index) const { return values.data() + static_cast<std::ptrdiff_t>(index) * stride; }
-};
-
-// Activations of a block or their gradients.
-struct Maps {
-    int stride = 0;
-    std::ptrdiff_t size = 0;  // floats of an image
-    std::vector<float> values;
-
-    Maps() = default;
-    // An even number of positions, as dropout draws for pairs; outer_product_tile reads beyond the last input.
-    Maps(int positions, int stride)
-        : stride(stride),
-          size(static_cast<std::ptrdiff_t>(round_up(positions, 2)) * stride),
-          values(static_cast<size_t>(block * size + input_grain)) {}
-    float* at(int image, int position = 0) {
-        return values.data() + image * size + static_cast<std::ptrdiff_t>(position) * stride;
-    }
-};
-
-// Calls f(first image) for tiles of `images` that cover `count`; the last may hold leftovers of an earlier block.
-template <int images, class F>
-CNNZOO_INLINE void in_tiles(int count, F&& f) {
-    for (int image = 0; image < count; image += images) f(image);
-}
-
-// out[image][position] = sum over the position's segments, for all positions: `segments` of position p are
-// segments[first[p]] ... segments[first[p + 1]] - 1. Positions without any stay as they are.
-struct Gather {
-    std::vector<Segment> segments;
-    std::vector<int> first{0};
-
-    void end_position() { first.push_back(static_cast<int>(segments.size())); }
-    void add(Segment next) {
-        if (static_cast<int>(segments.size()) > first.back()) {  // one with the segment before, if they touch
-            Segment& last = segments.back();
-            if (last.input + last.count == next.input && last.row + last.count == next.row) {
-                last.count += next.count;
-                return;
-            }
-        }
-        segments.push_back(next);
-    }
-
-    void apply(int images, Maps& in, const Matrix& weights, const float* bias, Maps& out, Maps* after,
-               Activation activation) const {
-        const int positions = static_cast<int>(first.size()) - 1;
-        in_vectors(weights.stride, most_vectors, [&](int channel, auto width, auto vectors) CNNZOO_LAMBDA {
-            for (int position = 0; position < positions; ++position) {
-                const Segment* from = segments.data() + first[static_cast<size_t>(position)];
-                const Segment* to = segments.data() + first[static_cast<size_t>(position) + 1];
-                if (from == to) continue;
-                in_tiles<images_of_tile(vectors)>(images, [&](int image) CNNZOO_LAMBDA {
-                    const Epilogue epilogue{bias ? bias + channel : nullptr,
-                                            after ? after->at(image, position) + channel : nullptr, activation};
-                    convolve_tile<width, vectors>(in.at(image), in.size, from, to, weights.row(0) + channel,
-                                                  weights.stride, epilogue, out.at(image, position) + channel, out.size);
-                });
-            }
-        });
-    }
-};
 
 // Applies activation and dropout in place to the maps of `images` images. `start` is the counter of the layer's first
 // word in the block's first image.
@@ -426,7 +422,7 @@ class TiledPasses final : public Passes {
     void forward(int images, std::uint32_t first_number, const Dropout& drop) {
         Maps* in = &inputs;
         for (TiledConvolution& layer : layers) {
-            layer.forward.apply(images, *in, layer.weights, layer.bias.data(), layer.map, nullptr, shape.activation);
+            convolve(layer.forward, images, *in, layer.weights, {layer.bias.data(), nullptr, shape.activation}, layer.map);
             const std::uint32_t start = first_number * layout.image_words + layer.shape.first_word;
             const int pairs = (layer.shape.positions() + 1) / 2;
             in_vectors(layer.stride, 1, [&](int channel, auto width, auto) CNNZOO_LAMBDA {
@@ -436,7 +432,7 @@ class TiledPasses final : public Passes {
             in = &layer.map;
         }
         pool(images);
-        dense_forward.apply(images, pooled, dense, dense_bias.data(), score, nullptr, shape.activation);
+        convolve(dense_forward, images, pooled, dense, {dense_bias.data(), nullptr, shape.activation}, score);
     }
 
     void pool(int images) {
@@ -464,7 +460,7 @@ class TiledPasses final : public Passes {
                                                                  dense_bias_gradient.data() + channel);
             }
         });
-        dense_backward.apply(images, score, dense_transposed, nullptr, back, nullptr, shape.activation);
+        convolve(dense_backward, images, score, dense_transposed, {nullptr, nullptr, shape.activation}, back);
         TiledConvolution& last = layers.back();
         for (int image = 0; image < images; ++image) {
             in_vectors(last.stride, 1, [&](int channel, auto width, auto) CNNZOO_LAMBDA {
@@ -484,8 +480,9 @@ class TiledPasses final : public Passes {
             TiledConvolution& layer = layers[l];
             layer.add_gradient(l ? layers[l - 1].map : inputs, images);
             if (l) {
-                layer.backward.apply(images, layer.delta, layer.transposed, nullptr, layers[l - 1].delta,
-                                     &layers[l - 1].map, shape.activation);
+                TiledConvolution& below = layers[l - 1];
+                convolve(layer.backward, images, layer.delta, layer.transposed, {nullptr, &below.map, shape.activation},
+                         below.delta);
             }
         }
     }
