@@ -18,7 +18,9 @@ namespace {
 using std::size_t;
 
 std::unique_ptr<Passes> passes_of(const Cohort& cohort) {
-    return cohort.reference ? reference_passes(cohort.architecture) : tiled_passes(cohort.architecture);
+    if (cohort.reference) return reference_passes(cohort.architecture);
+    std::unique_ptr<Passes> passes = fixed_passes(cohort.architecture);
+    return passes ? std::move(passes) : tiled_passes(cohort.architecture);
 }
 
 // The key and threshold of one step's masks, as training/dropout.py defines them.

@@ -88,6 +88,8 @@ class Passes {
     virtual void logits(const float* weights, const Batch& batch, float* logits) = 0;
 };
 
+// The passes for one shape alone, or nullptr where they do not fit the architecture.
+std::unique_ptr<Passes> fixed_passes(const Architecture& architecture);
 std::unique_ptr<Passes> tiled_passes(const Architecture& architecture);
 std::unique_ptr<Passes> reference_passes(const Architecture& architecture);
 

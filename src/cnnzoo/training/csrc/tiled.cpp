@@ -55,15 +55,17 @@ struct Segment {
     int input, row, count;  // offset in floats, first row of weights, how many
 };
 
-// Which inputs an output is a sum of: the segments of position p are segments[first[p]] ... segments[first[p + 1]] - 1.
+// Which inputs an output is a sum of: for each output, its position and its segments, which follow on one another.
 struct Gather {
+    struct Output {
+        int position, segments;
+    };
+    std::vector<Output> outputs;
     std::vector<Segment> segments;
-    std::vector<int> first{0};
 
-    int positions() const { return static_cast<int>(first.size()) - 1; }
-    void end_position() { first.push_back(static_cast<int>(segments.size())); }
+    void begin(int position) { outputs.push_back({position, 0}); }
     void add(Segment next) {
-        if (static_cast<int>(segments.size()) > first.back()) {  // one with the segment before, if they touch
+        if (outputs.back().segments) {  // one with the segment before, if they touch
             Segment& last = segments.back();
             if (last.input + last.count == next.input && last.row + last.count == next.row) {
                 last.count += next.count;
@@ -71,6 +73,7 @@ struct Gather {
             }
         }
         segments.push_back(next);
+        ++outputs.back().segments;
     }
 };
 
@@ -109,8 +112,7 @@ struct Epilogue {
     Activation activation;
 };
 
-// out = sums over each position's segments, for images_of_tile(vectors) images from `image` on. Positions without
-// segments stay as they are.
+// Sums over each output's segments, for images_of_tile(vectors) images from `image` on.
 template <int width, int vectors>
 __attribute__((noinline)) void convolve_tiles(const Gather& gather, Maps& in, int image, const Matrix& weights,
                                               int channel, const Epilogue& epilogue, Maps& out) {
@@ -123,9 +125,8 @@ __attribute__((noinline)) void convolve_tiles(const Gather& gather, Maps& in, in
     });
     const std::ptrdiff_t stride = weights.stride;
     const Segment* segment = gather.segments.data();
-    for (int position = 0; position < gather.positions(); ++position) {
-        const Segment* end = gather.segments.data() + gather.first[static_cast<size_t>(position) + 1];
-        if (segment == end) continue;
+    for (const Gather::Output& output : gather.outputs) {
+        const Segment* end = segment + output.segments;
         Floats<width> sums[images][vectors];
         unroll<images * vectors>([&](auto n) CNNZOO_LAMBDA { sums[n / vectors][n % vectors] = start[n % vectors]; });
         for (; segment != end; ++segment) {
@@ -141,20 +142,23 @@ __attribute__((noinline)) void convolve_tiles(const Gather& gather, Maps& in, in
                 });
             }
         }
-        float* to = out.at(image, position) + channel;
-        if (epilogue.after) {
-            const float* after = epilogue.after->at(image, position) + channel;
-            const auto differentiate = [&](Activation activation) CNNZOO_LAMBDA {
-                unroll<images * vectors>([&](auto n) CNNZOO_LAMBDA {
-                    Floats<width>& sum = sums[n / vectors][n % vectors];
-                    const float* from = after + n / vectors * epilogue.after->size + n % vectors * width;
-                    sum = before_activation(activation, load<width>(from), sum);
+        float* to = out.at(image, output.position) + channel;
+        const float* after = epilogue.after ? epilogue.after->at(image, output.position) + channel : nullptr;
+        const auto finish = [&](auto differentiate) CNNZOO_LAMBDA {
+            unroll<images>([&](auto n) CNNZOO_LAMBDA {
+                unroll<vectors>([&](auto v) CNNZOO_LAMBDA {
+                    store<width>(to + v * width, differentiate(sums[n][v], v * width));
                 });
-            };
-            epilogue.activation == Activation::relu ? differentiate(Activation::relu) : differentiate(Activation::tanh);
-        }
-        unroll<images * vectors>([&](auto n) CNNZOO_LAMBDA {
-            store<width>(to + n / vectors * out.size + n % vectors * width, sums[n / vectors][n % vectors]);
+                to += out.size;
+                after += out.size;
+            });
+        };
+        if (!after) finish([&](Floats<width> sum, int) CNNZOO_LAMBDA { return sum; });
+        else if (epilogue.activation == Activation::relu) finish([&](Floats<width> sum, int v) CNNZOO_LAMBDA {
+            return before_activation(Activation::relu, load<width>(after + v), sum);
+        });
+        else finish([&](Floats<width> sum, int v) CNNZOO_LAMBDA {
+            return before_activation(Activation::tanh, load<width>(after + v), sum);
         });
     }
 }
@@ -279,22 +283,25 @@ struct TiledConvolution {
           delta(shape.positions(), stride) {
         for (int row = 0; row < shape.side; ++row) {
             for (int column = 0; column < shape.side; ++column) {
+                forward.begin(row * shape.side + column);
                 for (int tap = 0; tap < taps; ++tap) {
                     const int y = step * row + tap / kernel_side, x = step * column + tap % kernel_side;
                     forward.add({(y * shape.in_side + x) * in_stride, tap * shape.in_channels, shape.in_channels});
                 }
-                forward.end_position();
             }
         }
-        for (int y = 0; y < shape.in_side; ++y) {
-            for (int x = 0; x < shape.in_side; ++x) {
+        // Inputs by the parity of their row and column: those of a kind have as many segments, and no branch is a
+        // surprise. The last row and column of an even side are seen by no output: their gradient stays zero.
+        const int seen = step * shape.side + 1;
+        for (int kind = 0; kind < step * step; ++kind) {
+            for (int y = kind / step; y < seen; y += step) for (int x = kind % step; x < seen; x += step) {
+                backward.begin(y * shape.in_side + x);
                 for_each_output(y, [&](int row, int ky) {
                     for_each_output(x, [&](int column, int kx) {
                         backward.add({(row * shape.side + column) * stride,
                                       transposed_row(ky * kernel_side + kx, shape.channels), shape.channels});
                     });
                 });
-                backward.end_position();
             }
         }
     }
@@ -512,10 +519,10 @@ class TiledPasses final : public Passes {
         dense_gradient = Matrix(round_up(layout.inputs, input_grain), classes);
         dense_bias.resize(static_cast<size_t>(classes));
         dense_bias_gradient.resize(static_cast<size_t>(classes));
+        dense_forward.begin(0);
         dense_forward.add({0, 0, layout.inputs});
-        dense_forward.end_position();
+        dense_backward.begin(0);
         dense_backward.add({0, 0, layout.outputs});
-        dense_backward.end_position();
     }
 
     void gradient(const float* weights, float l2reg, const Dropout& drop, const Batch& batch,
