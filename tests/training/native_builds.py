@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ROOT / "tests/training/test_native.py"
+TESTS = [ROOT / "tests/training/test_native.py", ROOT / "tests/training/test_native_bits.py"]
 BUILDS = {
     "sanitize": ["-DCNNZOO_SANITIZE=ON"],
     "x86-64-v3": ["-DCNNZOO_ARCH=x86-64-v3"],
@@ -28,7 +28,7 @@ spec = importlib.util.spec_from_file_location("cnnzoo.training._native", sys.arg
 sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 print(f"kernel: {module.__file__} ({module.instruction_set})", flush=True)
-sys.exit(pytest.main(["-p", "no:cacheprovider", "--durations=1", sys.argv[2]]))
+sys.exit(pytest.main(["-p", "no:cacheprovider", "--durations=1", *sys.argv[2:]]))
 """
 
 
@@ -67,7 +67,7 @@ def main(names: list[str]) -> int:
     failed = []
     for name in names or runnable:
         print(f"=== {name}", flush=True)
-        command = [sys.executable, "-c", RUN, compile_kernel(name), TESTS]
+        command = [sys.executable, "-c", RUN, compile_kernel(name), *TESTS]
         if subprocess.run(command, env=environment(name), cwd=ROOT, check=False).returncode:
             failed.append(name)
     print(f"failed: {', '.join(failed)}" if failed else "all builds pass")

@@ -4,6 +4,7 @@ Shape letters: B images, H W pixels, C colour channels.
 """
 
 import hashlib
+import io
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,9 +58,15 @@ class ImageSet:
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write an uncompressed .npz; the same content gives the same bytes."""
-        with atomic_file(path) as file:
-            np.savez(file, allow_pickle=False, **{name: getattr(self, name) for name in ARRAYS})
+        """Write an uncompressed .npz; the same content gives the same bytes.
+
+        np.savez streams its members, and the headers of such depend on the version of Python's zipfile.
+        """
+        with atomic_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+            for name in ARRAYS:
+                member = io.BytesIO()
+                np.lib.format.write_array(member, getattr(self, name), allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getbuffer())
 
     @classmethod
     def load(cls, path: Path) -> "ImageSet":

@@ -1,8 +1,8 @@
 """Initial weights, as Keras 2 defines its initialisers; biases start at zero.
 
 Source: tf.keras.initializers of TensorFlow 2.x (`VarianceScaling`, `Orthogonal`, `RandomNormal`, `TruncatedNormal`).
-Draws are made by inverting the normal distribution function at uniform numbers, so they depend on nothing but the
-generator's bits.
+Draws are made by inverting the normal distribution function at uniform numbers, with operations of fixed bits
+(`core.arithmetic`), so they depend on nothing but the generator's bits.
 
 Shape letters: P parameters.
 """
@@ -12,13 +12,13 @@ from math import prod, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
-from cnnzoo.core import seeds
+from cnnzoo.core import arithmetic, seeds
 from cnnzoo.network.layout import Layout
 from cnnzoo.zoo.recipes import Recipe
 
-TRUNCATION = 2.0
+TRUNCATION = 0.022750131948179195, 0.9772498680518208
+"""The normal distribution function at -2 and 2 standard deviations."""
 TRUNCATED_STD = 0.87962566103423978
 """Standard deviation of the unit normal truncated at two sigma; Keras divides by it."""
 
@@ -48,12 +48,12 @@ def _fans(shape: Shape) -> tuple[int, int]:
 
 def _normal(shape: Shape, random: np.random.Generator, std: float) -> Draw:
     # `random()` lies in [0, 1); half of its grain keeps it off zero, where the quantile is infinite.
-    return std * ndtri(random.random(shape) + 2.0**-54)
+    return std * arithmetic.normal_quantile(random.random(shape) + 2.0**-54)
 
 
 def _truncated_normal(shape: Shape, random: np.random.Generator, std: float) -> Draw:
-    low, high = ndtr(-TRUNCATION), ndtr(TRUNCATION)
-    return std * ndtri(low + random.random(shape) * (high - low))
+    low, high = TRUNCATION
+    return std * arithmetic.normal_quantile(low + random.random(shape) * (high - low))
 
 
 def _he_normal(shape: Shape, random: np.random.Generator, _std: float) -> Draw:
@@ -67,8 +67,8 @@ def _glorot_normal(shape: Shape, random: np.random.Generator, _std: float) -> Dr
 
 def _orthogonal(shape: Shape, random: np.random.Generator, _std: float) -> Draw:
     rows, columns = prod(shape[:-1]), shape[-1]
-    q, r = np.linalg.qr(_normal((max(rows, columns), min(rows, columns)), random, 1.0))
-    q = q * np.sign(np.diag(r))  # makes the distribution uniform over orthogonal matrices
+    # A positive diagonal of R makes the distribution uniform over orthogonal matrices.
+    q = arithmetic.orthonormal_columns(_normal((max(rows, columns), min(rows, columns)), random, 1.0))
     return (q if rows >= columns else q.T).reshape(shape)
 
 

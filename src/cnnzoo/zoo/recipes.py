@@ -6,14 +6,13 @@ of its own, so changing one range, or the number of networks, leaves all other d
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from cnnzoo.config import Choice, Params, Range
-from cnnzoo.core import seeds
+from cnnzoo.core import arithmetic, seeds
 from cnnzoo.core.atomic import write_text
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.hyperparameters import SAMPLED, VALUES
@@ -102,8 +101,8 @@ def quantile(distribution: Range | Choice[Any], probability: float) -> Any:
     if distribution.choice is not None:
         return distribution.choice[int(probability * len(distribution.choice))]
     if distribution.log_uniform is not None:
-        low, high = (math.log(bound) for bound in distribution.log_uniform)
-        return math.exp(low + probability * (high - low))
+        low, high = (float(arithmetic.log(bound)) for bound in distribution.log_uniform)
+        return arithmetic.exp(low + probability * (high - low))
     low, high = distribution.bounds
     return low + probability * (high - low)
 

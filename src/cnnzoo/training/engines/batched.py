@@ -43,7 +43,7 @@ class BatchedEngine:
     """Trains a cohort on `device` in stacks of at most `stack_size` networks (default: all in one)."""
 
     name = "batched"
-    numerics = "1"
+    numerics = "2"
 
     def __init__(self, cohort: Cohort, device: str | torch.device = "cpu", stack_size: int | None = None) -> None:
         self.cohort = cohort

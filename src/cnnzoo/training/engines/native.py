@@ -1,7 +1,8 @@
 """The native engine: a fused CPU kernel in C++ (training/csrc), the networks of a cohort spread over all cores.
 
 A network stays with one thread for a whole call and sees no other network, so its bits depend on neither the number
-of threads nor the cohort. They do depend on the instruction set that the kernel was compiled for.
+of threads nor the cohort. The arithmetic is defined to the bit (csrc/network.h, csrc/arithmetic.h): builds for every
+instruction set and by every compiler give the same, and so does the definition itself in plain loops (`reference`).
 
 Shape letters: N networks, P parameters, S steps, B images of a minibatch, M images, H W pixels.
 """
@@ -54,6 +55,8 @@ def peak_rate(architecture: Architecture, image_size: int, threads: int = 0) -> 
 
 class NativeEngine:
     """All networks of a cohort, each by one thread at a time; `threads` 0 = all cores.
+
+    `reference` takes the definition of the arithmetic instead of the fast kernel: the same bits, slowly, for tests.
 
     Raises `CnnzooError` if the kernel is not available. An interrupted call (Ctrl-C) leaves the networks at
     different steps: load a state before going on.

@@ -24,7 +24,7 @@ class ReferenceEngine:
     """One network after the other, each with `torch.autograd`."""
 
     name = "reference"
-    numerics = "1"
+    numerics = "2"
 
     def __init__(self, cohort: Cohort, dtype: torch.dtype = torch.float32) -> None:
         self.cohort = cohort
