@@ -59,11 +59,12 @@ struct Segment {
 struct Gather {
     struct Output {
         int position, segments;
+        int shift = 0;  // not 0: the next output's inputs lie so many floats further, and it can share a tile
     };
     std::vector<Output> outputs;
     std::vector<Segment> segments;
 
-    void begin(int position) { outputs.push_back({position, 0}); }
+    void begin(int position) { outputs.push_back({position, 0, 0}); }
     void add(Segment next) {
         if (outputs.back().segments) {  // one with the segment before, if they touch
             Segment& last = segments.back();
@@ -74,6 +75,25 @@ struct Gather {
         }
         segments.push_back(next);
         ++outputs.back().segments;
+    }
+
+    // Finds the pairs of neighbours that can share a tile.
+    void pair() {
+        const Segment* of = segments.data();
+        for (size_t i = 0; i + 1 < outputs.size(); ++i) {
+            Output& output = outputs[i];
+            const Segment* next = of + output.segments;
+            const int shift = next->input - of->input;
+            const auto shifted = [&](const Segment& a, const Segment& b) {
+                return a.row == b.row && a.count == b.count && b.input - a.input == shift;
+            };
+            if (output.segments == outputs[i + 1].segments && std::equal(of, next, next, shifted)) {
+                output.shift = shift;
+                of = next;
+                ++i;
+            }
+            of += outputs[i].segments;
+        }
     }
 };
 
@@ -112,7 +132,8 @@ struct Epilogue {
     Activation activation;
 };
 
-// Sums over each output's segments, for images_of_tile(vectors) images from `image` on.
+// Sums over each output's segments, for images_of_tile(vectors) images from `image` on; two outputs at a time, where one
+// leaves half of the accumulators idle.
 template <int width, int vectors>
 __attribute__((noinline)) void convolve_tiles(const Gather& gather, Maps& in, int image, const Matrix& weights,
                                               int channel, const Epilogue& epilogue, Maps& out) {
@@ -125,10 +146,13 @@ __attribute__((noinline)) void convolve_tiles(const Gather& gather, Maps& in, in
     });
     const std::ptrdiff_t stride = weights.stride;
     const Segment* segment = gather.segments.data();
-    for (const Gather::Output& output : gather.outputs) {
-        const Segment* end = segment + output.segments;
-        Floats<width> sums[images][vectors];
-        unroll<images * vectors>([&](auto n) CNNZOO_LAMBDA { sums[n / vectors][n % vectors] = start[n % vectors]; });
+    const auto make_outputs = [&](auto outputs, const Gather::Output* output) CNNZOO_LAMBDA {
+        const Segment* end = segment + output->segments;
+        const std::ptrdiff_t shift = output->shift;
+        Floats<width> sums[outputs][images][vectors];
+        unroll<outputs * images * vectors>([&](auto n) CNNZOO_LAMBDA {
+            sums[n / vectors / images][n / vectors % images][n % vectors] = start[n % vectors];
+        });
         for (; segment != end; ++segment) {
             const float* w = weights.values.data() + channel + segment->row * stride;
             const std::ptrdiff_t last = segment->input + segment->count;
@@ -136,30 +160,42 @@ __attribute__((noinline)) void convolve_tiles(const Gather& gather, Maps& in, in
             for (std::ptrdiff_t i = segment->input; i < last; ++i, w += stride) {
                 Floats<width> row[vectors];
                 unroll<vectors>([&](auto v) CNNZOO_LAMBDA { row[v] = load<width>(w + v * width); });
-                unroll<images>([&](auto n) CNNZOO_LAMBDA {
-                    const Floats<width> value = splat<width>(x[n][i]);
-                    unroll<vectors>([&](auto v) CNNZOO_LAMBDA { sums[n][v] = fused(value, row[v], sums[n][v]); });
+                unroll<outputs * images>([&](auto n) CNNZOO_LAMBDA {
+                    constexpr int o = n / images, m = n % images;
+                    const Floats<width> value = splat<width>(x[m][i + (o ? shift : 0)]);
+                    unroll<vectors>([&](auto v) CNNZOO_LAMBDA { sums[o][m][v] = fused(value, row[v], sums[o][m][v]); });
                 });
             }
         }
-        float* to = out.at(image, output.position) + channel;
-        const float* after = epilogue.after ? epilogue.after->at(image, output.position) + channel : nullptr;
-        const auto finish = [&](auto differentiate) CNNZOO_LAMBDA {
-            unroll<images>([&](auto n) CNNZOO_LAMBDA {
-                unroll<vectors>([&](auto v) CNNZOO_LAMBDA {
-                    store<width>(to + v * width, differentiate(sums[n][v], v * width));
+        unroll<outputs>([&](auto o) CNNZOO_LAMBDA {
+            float* to = out.at(image, output[o].position) + channel;
+            const float* after = epilogue.after ? epilogue.after->at(image, output[o].position) + channel : nullptr;
+            const auto finish = [&](auto differentiate) CNNZOO_LAMBDA {
+                unroll<images>([&](auto n) CNNZOO_LAMBDA {
+                    unroll<vectors>([&](auto v) CNNZOO_LAMBDA {
+                        store<width>(to + v * width, differentiate(sums[o][n][v], v * width));
+                    });
+                    to += out.size;
+                    after += out.size;
                 });
-                to += out.size;
-                after += out.size;
+            };
+            if (!after) finish([&](Floats<width> sum, int) CNNZOO_LAMBDA { return sum; });
+            else if (epilogue.activation == Activation::relu) finish([&](Floats<width> sum, int v) CNNZOO_LAMBDA {
+                return before_activation(Activation::relu, load<width>(after + v), sum);
             });
-        };
-        if (!after) finish([&](Floats<width> sum, int) CNNZOO_LAMBDA { return sum; });
-        else if (epilogue.activation == Activation::relu) finish([&](Floats<width> sum, int v) CNNZOO_LAMBDA {
-            return before_activation(Activation::relu, load<width>(after + v), sum);
+            else finish([&](Floats<width> sum, int v) CNNZOO_LAMBDA {
+                return before_activation(Activation::tanh, load<width>(after + v), sum);
+            });
         });
-        else finish([&](Floats<width> sum, int v) CNNZOO_LAMBDA {
-            return before_activation(Activation::tanh, load<width>(after + v), sum);
-        });
+    };
+    const Gather::Output* last = gather.outputs.data() + gather.outputs.size();
+    for (const Gather::Output* output = gather.outputs.data(); output != last; ++output) {
+        if (registers == 32 && vectors == 1 && output->shift) {
+            make_outputs(Constant<2>{}, output);
+            segment += (++output)->segments;
+        } else {
+            make_outputs(Constant<1>{}, output);
+        }
     }
 }
 
@@ -290,6 +326,7 @@ struct TiledConvolution {
                 }
             }
         }
+        forward.pair();
         // Inputs by the parity of their row and column: those of a kind have as many segments, and no branch is a
         // surprise. The last row and column of an even side are seen by no output: their gradient stays zero.
         const int seen = step * shape.side + 1;
@@ -304,6 +341,7 @@ struct TiledConvolution {
                 });
             }
         }
+        backward.pair();
     }
 
     // f(output, kernel offset) for the outputs that see an input, along one axis, in order.
@@ -444,13 +482,18 @@ class TiledPasses final : public Passes {
 
     void pool(int images) {
         TiledConvolution& last = layers.back();
-        for (int image = 0; image < images; ++image) {
+        // A tile of images at a time, as one sum waits for its last addition.
+        constexpr int tile = 4;
+        for (int image = 0; image < images; image += tile) {
             in_vectors(last.stride, 1, [&](int channel, auto width, auto) CNNZOO_LAMBDA {
-                Floats<width> sum = load<width>(last.map.at(image) + channel);
+                Floats<width> sums[tile];
+                unroll<tile>([&](auto n) CNNZOO_LAMBDA { sums[n] = load<width>(last.map.at(image + n) + channel); });
                 for (int position = 1; position < last.shape.positions(); ++position) {
-                    sum += load<width>(last.map.at(image, position) + channel);
+                    unroll<tile>([&](auto n) CNNZOO_LAMBDA {
+                        sums[n] += load<width>(last.map.at(image + n, position) + channel);
+                    });
                 }
-                store<width>(pooled.at(image) + channel, sum);
+                unroll<tile>([&](auto n) CNNZOO_LAMBDA { store<width>(pooled.at(image + n) + channel, sums[n]); });
             });
         }
     }
