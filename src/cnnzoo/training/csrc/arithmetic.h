@@ -143,7 +143,8 @@ CNNZOO_INLINE F before_activation(Activation activation, F after, F gradient) {
 inline void differentiate_loss(float* score, int classes, int label, float share) {
     float highest = score[0], total = 0.0f;
     for (int k = 1; k < classes; ++k) highest = highest < score[k] ? score[k] : highest;
-    for (int k = 0; k < classes; ++k) total += score[k] = exp_nonpositive(score[k] - highest);
+    for (int k = 0; k < classes; ++k) score[k] = exp_nonpositive(score[k] - highest);
+    for (int k = 0; k < classes; ++k) total += score[k];
     const float factor = share / total;
     for (int k = 0; k < classes; ++k) score[k] *= factor;
     score[label] -= share;

@@ -125,6 +125,16 @@ struct Maps {
     }
 };
 
+// What a layer reads: where each image of the block starts.
+struct Views {
+    const float* image[block];
+
+    Views() = default;
+    explicit Views(Maps& maps) {
+        for (int i = 0; i < block; ++i) image[i] = maps.at(i);
+    }
+};
+
 // What becomes of the sums of a convolution.
 struct Epilogue {
     const float* bias;      // where the sums start; null: zero
@@ -135,11 +145,11 @@ struct Epilogue {
 // Sums over each output's segments, for images_of_tile(vectors) images from `image` on; two outputs at a time, where one
 // leaves half of the accumulators idle.
 template <int width, int vectors>
-__attribute__((noinline)) void convolve_tiles(const Gather& gather, Maps& in, int image, const Matrix& weights,
+__attribute__((noinline)) void convolve_tiles(const Gather& gather, const Views& in, int image, const Matrix& weights,
                                               int channel, const Epilogue& epilogue, Maps& out) {
     constexpr int images = images_of_tile(vectors);
     const float* x[images];
-    unroll<images>([&](auto n) CNNZOO_LAMBDA { x[n] = in.at(image + n); });
+    unroll<images>([&](auto n) CNNZOO_LAMBDA { x[n] = in.image[image + n]; });
     Floats<width> start[vectors];
     unroll<vectors>([&](auto v) CNNZOO_LAMBDA {
         start[v] = epilogue.bias ? load<width>(epilogue.bias + channel + v * width) : Floats<width>{};
@@ -200,7 +210,7 @@ __attribute__((noinline)) void convolve_tiles(const Gather& gather, Maps& in, in
 }
 
 // The same for all channels and `images` images; a tile may go beyond them, over leftovers of an earlier block.
-void convolve(const Gather& gather, int images, Maps& in, const Matrix& weights, const Epilogue& epilogue, Maps& out) {
+void convolve(const Gather& gather, int images, const Views& in, const Matrix& weights, const Epilogue& epilogue, Maps& out) {
     in_vectors(weights.stride, most_vectors, [&](int channel, auto width, auto vectors) CNNZOO_LAMBDA {
         for (int image = 0; image < images; image += images_of_tile(vectors)) {
             convolve_tiles<width, vectors>(gather, in, image, weights, channel, epilogue, out);
@@ -212,13 +222,13 @@ void convolve(const Gather& gather, int images, Maps& in, const Matrix& weights,
 struct Walk {
     struct Axis {
         int count;
-        std::ptrdiff_t input, delta;  // steps
+        std::ptrdiff_t input, delta;  // steps; those of the inputs from image to image are in the views
     } images, rows, columns;
 };
 
 // Adds input x delta to rows * inputs gradients, and delta to a bias's. The inputs of a row lie side by side.
 template <int width, int vectors, int rows, int inputs, bool with_bias>
-__attribute__((noinline)) void outer_product_tile(const float* in, std::ptrdiff_t in_row, const float* deltas,
+__attribute__((noinline)) void outer_product_tile(const Views& in, std::ptrdiff_t from, std::ptrdiff_t in_row, const float* deltas,
                                                   const Walk& walk, float* gradient, int stride, float* bias) {
     constexpr int count = rows * inputs;
     Floats<width> sums[count][vectors], total[vectors];
@@ -230,7 +240,7 @@ __attribute__((noinline)) void outer_product_tile(const float* in, std::ptrdiff_
     }
     for (int image = 0; image < walk.images.count; ++image) {
         for (int row = 0; row < walk.rows.count; ++row) {
-            const float* x = in + image * walk.images.input + row * walk.rows.input;
+            const float* x = in.image[image] + from + row * walk.rows.input;
             const float* delta = deltas + image * walk.images.delta + row * walk.rows.delta;
             // Not unrolled: gcc would keep inputs that neighbours share in registers and spill the sums.
 #pragma GCC unroll 1
@@ -378,9 +388,9 @@ struct TiledConvolution {
         }
     }
 
-    void add_gradient(Maps& in, int images) {
+    void add_gradient(const Views& in, int images) {
         const std::ptrdiff_t line = static_cast<std::ptrdiff_t>(shape.in_side) * in_stride;
-        const Walk walk{{images, in.size, delta.size},
+        const Walk walk{{images, 0, delta.size},
                         {shape.side, step * line, static_cast<std::ptrdiff_t>(shape.side) * stride},
                         {shape.side, step * in_stride, stride}};
         if (first_layer) return add_first_gradient(in, line, walk);
@@ -388,14 +398,14 @@ struct TiledConvolution {
             constexpr int inputs = inputs_of_tile(vectors);
             for (int run = 0; run < runs(); ++run) {
                 const int tap = run * (taps / runs());
-                const float* from = in.at(0) + tap / kernel_side * line + tap % kernel_side * in_stride;
+                const std::ptrdiff_t from = tap / kernel_side * line + tap % kernel_side * in_stride;
                 for (int input = 0; input < run_length(); input += inputs) {
                     float* to = gradient.row(run * run_rows() + input) + channel;
                     if (run || input) {
-                        outer_product_tile<width, vectors, 1, inputs, false>(from + input, 0, delta.at(0) + channel, walk,
+                        outer_product_tile<width, vectors, 1, inputs, false>(in, from + input, 0, delta.at(0) + channel, walk,
                                                                              to, stride, nullptr);
                     } else {
-                        outer_product_tile<width, vectors, 1, inputs, true>(from + input, 0, delta.at(0) + channel, walk,
+                        outer_product_tile<width, vectors, 1, inputs, true>(in, from + input, 0, delta.at(0) + channel, walk,
                                                                             to, stride, bias_gradient.data() + channel);
                     }
                 }
@@ -404,11 +414,11 @@ struct TiledConvolution {
     }
 
     // The first layer has too few inputs for tiles of one run: all three runs together.
-    void add_first_gradient(Maps& in, std::ptrdiff_t line, const Walk& walk) {
+    void add_first_gradient(const Views& in, std::ptrdiff_t line, const Walk& walk) {
         constexpr int most = registers == 32 ? 2 : 1;
         in_vectors(stride, most, [&](int channel, auto width, auto vectors) CNNZOO_LAMBDA {
             constexpr int fitting = vectors > most ? most : vectors;
-            outer_product_tile<width, fitting, kernel_side, kernel_side, true>(in.at(0), line, delta.at(0) + channel, walk,
+            outer_product_tile<width, fitting, kernel_side, kernel_side, true>(in, 0, line, delta.at(0) + channel, walk,
                                                                                gradient.row(0) + channel, stride,
                                                                                bias_gradient.data() + channel);
         });
@@ -431,7 +441,7 @@ class TiledPasses final : public Passes {
     const Architecture shape;
     const Layout layout;
     std::vector<TiledConvolution> layers;
-    Maps inputs;               // the block's images
+    Views inputs{};            // the block's images
     Maps pooled, score, back;  // sums over positions; logits, then their gradient; gradient of the pooled sums
     Matrix dense, dense_transposed, dense_gradient;
     std::vector<float> dense_bias, dense_bias_gradient;
@@ -452,11 +462,12 @@ class TiledPasses final : public Passes {
         std::fill(dense_bias_gradient.begin(), dense_bias_gradient.end(), 0.0f);
     }
 
-    // Copies a block's images side by side and starts fetching the next ones: minibatches jump about in the data set.
+    // Points at a block's images and starts fetching the next ones: minibatches jump about in the data set. A tile may
+    // go beyond the last image.
     void gather(const Batch& batch, int first, int images) {
         const int pixels = shape.image_size * shape.image_size;
-        for (int i = 0; i < images; ++i) {
-            std::copy_n(batch.images + batch.indices[first + i] * pixels, pixels, inputs.at(i));
+        for (int i = 0; i < block; ++i) {
+            inputs.image[i] = batch.images + batch.indices[first + std::min(i, images - 1)] * pixels;
         }
         for (int i = first + images; i < std::min(first + images + block, batch.size); ++i) {
             const float* next = batch.images + batch.indices[i] * pixels;
@@ -465,19 +476,19 @@ class TiledPasses final : public Passes {
     }
 
     void forward(int images, std::uint32_t first_number, const Dropout& drop) {
-        Maps* in = &inputs;
+        Views in = inputs;
         for (TiledConvolution& layer : layers) {
-            convolve(layer.forward, images, *in, layer.weights, {layer.bias.data(), nullptr, shape.activation}, layer.map);
+            convolve(layer.forward, images, in, layer.weights, {layer.bias.data(), nullptr, shape.activation}, layer.map);
             const std::uint32_t start = first_number * layout.image_words + layer.shape.first_word;
             const int pairs = (layer.shape.positions() + 1) / 2;
             in_vectors(layer.stride, 1, [&](int channel, auto width, auto) CNNZOO_LAMBDA {
                 activate_channels<width>(layer.map, images, pairs, channel, layer.shape.channels, shape.activation, start,
                                          layout.image_words, drop);
             });
-            in = &layer.map;
+            in = Views(layer.map);
         }
         pool(images);
-        convolve(dense_forward, images, pooled, dense, {dense_bias.data(), nullptr, shape.activation}, score);
+        convolve(dense_forward, images, Views(pooled), dense, {dense_bias.data(), nullptr, shape.activation}, score);
     }
 
     void pool(int images) {
@@ -499,18 +510,19 @@ class TiledPasses final : public Passes {
     }
 
     void backward_dense(int images) {
-        const Walk walk{{images, pooled.size, score.size}, {1, 0, 0}, {1, 0, 0}};
+        const Walk walk{{images, 0, score.size}, {1, 0, 0}, {1, 0, 0}};
+        const Views features(pooled);
         in_vectors(score.stride, 1, [&](int channel, auto width, auto) CNNZOO_LAMBDA {
             constexpr int tile = inputs_of_tile(1);
             for (int input = 0; input < layout.inputs; input += tile) {
                 float* to = dense_gradient.row(input) + channel;
-                const float *from = pooled.at(0) + input, *deltas = score.at(0) + channel;
-                if (input) outer_product_tile<width, 1, 1, tile, false>(from, 0, deltas, walk, to, score.stride, nullptr);
-                else outer_product_tile<width, 1, 1, tile, true>(from, 0, deltas, walk, to, score.stride,
+                const float* deltas = score.at(0) + channel;
+                if (input) outer_product_tile<width, 1, 1, tile, false>(features, input, 0, deltas, walk, to, score.stride, nullptr);
+                else outer_product_tile<width, 1, 1, tile, true>(features, input, 0, deltas, walk, to, score.stride,
                                                                  dense_bias_gradient.data() + channel);
             }
         });
-        convolve(dense_backward, images, score, dense_transposed, {nullptr, nullptr, shape.activation}, back);
+        convolve(dense_backward, images, Views(score), dense_transposed, {nullptr, nullptr, shape.activation}, back);
         TiledConvolution& last = layers.back();
         for (int image = 0; image < images; ++image) {
             in_vectors(last.stride, 1, [&](int channel, auto width, auto) CNNZOO_LAMBDA {
@@ -528,10 +540,10 @@ class TiledPasses final : public Passes {
         backward_dense(images);
         for (size_t l = layers.size(); l-- > 0;) {
             TiledConvolution& layer = layers[l];
-            layer.add_gradient(l ? layers[l - 1].map : inputs, images);
+            layer.add_gradient(l ? Views(layers[l - 1].map) : inputs, images);
             if (l) {
                 TiledConvolution& below = layers[l - 1];
-                convolve(layer.backward, images, layer.delta, layer.transposed, {nullptr, &below.map, shape.activation},
+                convolve(layer.backward, images, Views(layer.delta), layer.transposed, {nullptr, &below.map, shape.activation},
                          below.delta);
             }
         }
@@ -554,7 +566,6 @@ class TiledPasses final : public Passes {
     explicit TiledPasses(const Architecture& architecture) : shape(architecture), layout(architecture) {
         for (const Convolution& layer : layout.convolutions) layers.emplace_back(layer, layers.empty());
         const int stride = stride_of(layout.inputs), classes = stride_of(layout.outputs);
-        inputs = Maps(shape.image_size * shape.image_size, 1);
         pooled = back = Maps(1, stride);
         score = Maps(1, classes);
         dense = Matrix(layout.inputs, classes);
