@@ -69,6 +69,10 @@ GOLDEN = "de2302079d3ffa857f30dc06020f61eaacbd892b700420b322a40eadf2abbc28"
 )
 def test_recipes_and_initial_weights_have_the_golden_bits_on_any_processor(processor):
     made = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", DIGEST], env=os.environ | processor, capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", DIGEST],
+        env=os.environ | processor,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert made.stdout.strip() == GOLDEN

@@ -1,5 +1,6 @@
-// What the kernels compute: one network on one minibatch. Implemented twice: reference.cpp (plain loops: the definition
-// of every bit) and tiled.cpp (fast). The semantics are those of engines/reference.py.
+// What the kernels compute: one network on one minibatch. Implemented three times: reference.cpp (plain loops: the
+// definition of every bit), tiled.cpp (fast, any shape) and fixed.cpp (the published shape, a little faster). The
+// semantics are those of engines/reference.py.
 //
 // The arithmetic, which every implementation keeps to the bit:
 // - A sum is one chain of fused multiply-adds over its terms in the order in which they lie in memory:
@@ -11,8 +12,8 @@
 //   and to that kernel's gradient; the dense layer reads sums over positions, so its kernel carries 1 / positions too.
 // - exp, tanh and log are those of arithmetic.h. Nothing else is fused: the module is compiled without contraction.
 // - Denormal inputs and results of any operation are zero (threads.h).
-// An output belongs to one chain, so a thread that owns outputs needs no other thread's sums: vector lanes here, threads
-// of a block on a GPU.
+// An output belongs to one chain, so who owns outputs needs nobody else's sums: lanes of a vector here, threads of a
+// block on a GPU.
 //
 // Weights lie in one row of P floats in published order: per layer the bias, then the kernel (height, width, in, out).
 #pragma once

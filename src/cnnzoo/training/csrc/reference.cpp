@@ -77,7 +77,8 @@ class ReferencePasses final : public Passes {
             for (int position = 0; position < layer.positions(); ++position) {
                 for (int c = 0; c < layer.channels; ++c) {
                     float& a = maps[l][static_cast<size_t>(position * layer.channels + c)];
-                    a = kept(layer, position, c, number, drop) ? activate(shape.activation, a) : dropped(shape.activation);
+                    const bool keep = kept(layer, position, c, number, drop);
+                    a = keep ? activate(shape.activation, a) : dropped(shape.activation);
                 }
             }
             in = maps[l].data();
@@ -100,7 +101,7 @@ class ReferencePasses final : public Passes {
     }
 
     void backward_dense() {
-        for (int k = 0; k < layout.outputs; ++k) sums[layout.bias + static_cast<size_t>(k)] += score[static_cast<size_t>(k)];
+        for (size_t k = 0; k < score.size(); ++k) sums[layout.bias + k] += score[k];
         const Convolution& last = layout.convolutions.back();
         for (int c = 0; c < layout.inputs; ++c) {
             float back = 0.0f;
@@ -121,7 +122,8 @@ class ReferencePasses final : public Passes {
         const Convolution& layer = layout.convolutions[l];
         const int n = layer.channels;
         for (int position = 0; position < layer.positions(); ++position) {
-            for (int k = 0; k < n; ++k) sums[layer.bias + static_cast<size_t>(k)] += deltas[l][static_cast<size_t>(position * n + k)];
+            const float* delta = deltas[l].data() + position * n;
+            for (int k = 0; k < n; ++k) sums[layer.bias + static_cast<size_t>(k)] += delta[k];
         }
         for_each_tap(layer, [&](int position, int from, int tap) {
             const float* delta = deltas[l].data() + position * n;

@@ -3,8 +3,8 @@
 // Eight images go through the network together (a block). An activation is float [image][position][channel], where the
 // channels of a position are padded to a multiple of 8 (the stride) and positions are row * side + column. Two kernels
 // do nearly all the work:
-// - convolve_tiles: one position of some images x some vectors of channels at a time: forward, and back to the inputs with the
-//   transposed kernel; the dense layer is a convolution of one position.
+// - convolve_tiles: one position of some images x some vectors of channels at a time: forward, and back to the inputs
+//   with the transposed kernel; the dense layer is a convolution of one position.
 // - outer_product_tile: some inputs of a kernel x some vectors of output channels, summed over a block.
 // Both read an input once, broadcast, for several multiply-adds, and keep every sum of network.h in a lane of its own.
 #include <algorithm>
@@ -32,8 +32,8 @@ constexpr int input_grain = 48;  // a multiple of all inputs_of_tile
 constexpr int round_up(int value, int grain) { return (value + grain - 1) / grain * grain; }
 constexpr int stride_of(int channels) { return round_up(channels, channel_grain); }
 
-// Calls f(first channel, Constant<lanes>, Constant<vectors>) for groups of vectors that cover `stride` channels: as even
-// as they can be, and one of half the lanes where the stride is an odd multiple of it.
+// Calls f(first channel, Constant<lanes>, Constant<vectors>) for groups of vectors that cover `stride` channels: as
+// even as they can be, and one of half the lanes where the stride is an odd multiple of it.
 template <class F>
 CNNZOO_INLINE void in_vectors(int stride, int most, F&& f) {
     int at = 0;
@@ -97,7 +97,7 @@ struct Gather {
     }
 };
 
-// A matrix of weights for convolve_tiles, or of gradients.
+// Rows of weights, or of their gradients, with the output channels padded to the stride.
 struct Matrix {
     int stride = 0;
     std::vector<float> values;
@@ -142,8 +142,8 @@ struct Epilogue {
     Activation activation;
 };
 
-// Sums over each output's segments, for images_of_tile(vectors) images from `image` on; two outputs at a time, where one
-// leaves half of the accumulators idle.
+// Sums over each output's segments, for images_of_tile(vectors) images from `image` on; two outputs at a time, where
+// one leaves half of the accumulators idle.
 template <int width, int vectors>
 __attribute__((noinline)) void convolve_tiles(const Gather& gather, const Views& in, int image, const Matrix& weights,
                                               int channel, const Epilogue& epilogue, Maps& out) {
@@ -210,7 +210,8 @@ __attribute__((noinline)) void convolve_tiles(const Gather& gather, const Views&
 }
 
 // The same for all channels and `images` images; a tile may go beyond them, over leftovers of an earlier block.
-void convolve(const Gather& gather, int images, const Views& in, const Matrix& weights, const Epilogue& epilogue, Maps& out) {
+void convolve(const Gather& gather, int images, const Views& in, const Matrix& weights, const Epilogue& epilogue,
+              Maps& out) {
     in_vectors(weights.stride, most_vectors, [&](int channel, auto width, auto vectors) CNNZOO_LAMBDA {
         for (int image = 0; image < images; image += images_of_tile(vectors)) {
             convolve_tiles<width, vectors>(gather, in, image, weights, channel, epilogue, out);
@@ -226,10 +227,12 @@ struct Walk {
     } images, rows, columns;
 };
 
-// Adds input x delta to rows * inputs gradients, and delta to a bias's. The inputs of a row lie side by side.
+// Adds input x delta to rows * inputs gradients, and delta to a bias's. The inputs of a row lie side by side; the first
+// is `from` floats into an image.
 template <int width, int vectors, int rows, int inputs, bool with_bias>
-__attribute__((noinline)) void outer_product_tile(const Views& in, std::ptrdiff_t from, std::ptrdiff_t in_row, const float* deltas,
-                                                  const Walk& walk, float* gradient, int stride, float* bias) {
+__attribute__((noinline)) void outer_product_tile(const Views& in, std::ptrdiff_t from, std::ptrdiff_t in_row,
+                                                  const float* deltas, const Walk& walk, float* gradient, int stride,
+                                                  float* bias) {
     constexpr int count = rows * inputs;
     Floats<width> sums[count][vectors], total[vectors];
     unroll<count * vectors>([&](auto n) CNNZOO_LAMBDA {
@@ -275,16 +278,19 @@ __attribute__((noinline)) void outer_product_tile(const Views& in, std::ptrdiff_
 // Applies activation and dropout in place to the maps of `images` images. `start` is the counter of the layer's first
 // word in the block's first image.
 template <int width>
-CNNZOO_INLINE void activate_channels(Maps& maps, int images, int pairs, int channel, int channels, Activation activation,
-                                     std::uint32_t start, std::uint32_t image_words, const Dropout& drop) {
+CNNZOO_INLINE void activate_channels(Maps& maps, int images, int pairs, int channel, int channels,
+                                     Activation activation, std::uint32_t start, std::uint32_t image_words,
+                                     const Dropout& drop) {
     const Floats<width> nothing = splat<width>(dropped(activation));
     const Words<width> threshold = Words<width>{} + (drop.threshold << 16);
     const Words<width> lane_words = lane_numbers<width>() * weyl;
     for (int image = 0; image < images; ++image) {
         float* at = maps.at(image) + channel;
-        std::uint32_t counter = start + static_cast<std::uint32_t>(image) * image_words + static_cast<std::uint32_t>(channel);
-        for (int pair = 0; pair < pairs; ++pair, at += 2 * maps.stride, counter += static_cast<std::uint32_t>(channels)) {
-            Floats<width> one = activate(activation, load<width>(at)), two = activate(activation, load<width>(at + maps.stride));
+        std::uint32_t counter = start + static_cast<std::uint32_t>(image) * image_words;
+        counter += static_cast<std::uint32_t>(channel);
+        for (int pair = 0; pair < pairs; ++pair) {
+            Floats<width> one = activate(activation, load<width>(at));
+            Floats<width> two = activate(activation, load<width>(at + maps.stride));
             if (drop.threshold) {
                 const Words<width> drawn = mix(lane_words + (counter * weyl + drop.key[0]), drop.key[1]);
                 one = (drawn << 16) >= threshold ? one : nothing;
@@ -292,6 +298,8 @@ CNNZOO_INLINE void activate_channels(Maps& maps, int images, int pairs, int chan
             }
             store<width>(at, one);
             store<width>(at + maps.stride, two);
+            at += 2 * maps.stride;
+            counter += static_cast<std::uint32_t>(channels);
         }
     }
 }
@@ -341,17 +349,21 @@ struct TiledConvolution {
         // surprise. The last row and column of an even side are seen by no output: their gradient stays zero.
         const int seen = step * shape.side + 1;
         for (int kind = 0; kind < step * step; ++kind) {
-            for (int y = kind / step; y < seen; y += step) for (int x = kind % step; x < seen; x += step) {
-                backward.begin(y * shape.in_side + x);
-                for_each_output(y, [&](int row, int ky) {
-                    for_each_output(x, [&](int column, int kx) {
-                        backward.add({(row * shape.side + column) * stride,
-                                      transposed_row(ky * kernel_side + kx, shape.channels), shape.channels});
-                    });
-                });
+            for (int y = kind / step; y < seen; y += step) {
+                for (int x = kind % step; x < seen; x += step) add_input(y, x);
             }
         }
         backward.pair();
+    }
+
+    void add_input(int y, int x) {
+        backward.begin(y * shape.in_side + x);
+        for_each_output(y, [&](int row, int ky) {
+            for_each_output(x, [&](int column, int kx) {
+                backward.add({(row * shape.side + column) * stride,
+                              transposed_row(ky * kernel_side + kx, shape.channels), shape.channels});
+            });
+        });
     }
 
     // f(output, kernel offset) for the outputs that see an input, along one axis, in order.
@@ -401,13 +413,10 @@ struct TiledConvolution {
                 const std::ptrdiff_t from = tap / kernel_side * line + tap % kernel_side * in_stride;
                 for (int input = 0; input < run_length(); input += inputs) {
                     float* to = gradient.row(run * run_rows() + input) + channel;
-                    if (run || input) {
-                        outer_product_tile<width, vectors, 1, inputs, false>(in, from + input, 0, delta.at(0) + channel, walk,
-                                                                             to, stride, nullptr);
-                    } else {
-                        outer_product_tile<width, vectors, 1, inputs, true>(in, from + input, 0, delta.at(0) + channel, walk,
-                                                                            to, stride, bias_gradient.data() + channel);
-                    }
+                    float* bias_to = bias_gradient.data() + channel;  // once, beside the first inputs
+                    const auto tile = run || input ? outer_product_tile<width, vectors, 1, inputs, false>
+                                                   : outer_product_tile<width, vectors, 1, inputs, true>;
+                    tile(in, from + input, 0, delta.at(0) + channel, walk, to, stride, bias_to);
                 }
             }
         });
@@ -454,8 +463,8 @@ class TiledPasses final : public Passes {
         std::copy_n(weights + layout.bias, layout.outputs, dense_bias.begin());
         for (int c = 0; c < layout.inputs; ++c) {
             for (int k = 0; k < layout.outputs; ++k) {
-                const float w = weights[layout.kernel + static_cast<size_t>(c * layout.outputs + k)] * dense_scale(scale);
-                dense.row(c)[k] = dense_transposed.row(k)[c] = w;
+                const float w = weights[layout.kernel + static_cast<size_t>(c * layout.outputs + k)];
+                dense.row(c)[k] = dense_transposed.row(k)[c] = w * dense_scale(scale);
             }
         }
         std::fill(dense_gradient.values.begin(), dense_gradient.values.end(), 0.0f);
@@ -478,12 +487,13 @@ class TiledPasses final : public Passes {
     void forward(int images, std::uint32_t first_number, const Dropout& drop) {
         Views in = inputs;
         for (TiledConvolution& layer : layers) {
-            convolve(layer.forward, images, in, layer.weights, {layer.bias.data(), nullptr, shape.activation}, layer.map);
+            const Epilogue from_bias{layer.bias.data(), nullptr, shape.activation};
+            convolve(layer.forward, images, in, layer.weights, from_bias, layer.map);
             const std::uint32_t start = first_number * layout.image_words + layer.shape.first_word;
             const int pairs = (layer.shape.positions() + 1) / 2;
             in_vectors(layer.stride, 1, [&](int channel, auto width, auto) CNNZOO_LAMBDA {
-                activate_channels<width>(layer.map, images, pairs, channel, layer.shape.channels, shape.activation, start,
-                                         layout.image_words, drop);
+                activate_channels<width>(layer.map, images, pairs, channel, layer.shape.channels, shape.activation,
+                                         start, layout.image_words, drop);
             });
             in = Views(layer.map);
         }
@@ -517,9 +527,9 @@ class TiledPasses final : public Passes {
             for (int input = 0; input < layout.inputs; input += tile) {
                 float* to = dense_gradient.row(input) + channel;
                 const float* deltas = score.at(0) + channel;
-                if (input) outer_product_tile<width, 1, 1, tile, false>(features, input, 0, deltas, walk, to, score.stride, nullptr);
-                else outer_product_tile<width, 1, 1, tile, true>(features, input, 0, deltas, walk, to, score.stride,
-                                                                 dense_bias_gradient.data() + channel);
+                const auto add = input ? outer_product_tile<width, 1, 1, tile, false>
+                                       : outer_product_tile<width, 1, 1, tile, true>;
+                add(features, input, 0, deltas, walk, to, score.stride, dense_bias_gradient.data() + channel);
             }
         });
         convolve(dense_backward, images, Views(score), dense_transposed, {nullptr, nullptr, shape.activation}, back);
@@ -543,8 +553,8 @@ class TiledPasses final : public Passes {
             layer.add_gradient(l ? Views(layers[l - 1].map) : inputs, images);
             if (l) {
                 TiledConvolution& below = layers[l - 1];
-                convolve(layer.backward, images, Views(layer.delta), layer.transposed, {nullptr, &below.map, shape.activation},
-                         below.delta);
+                const Epilogue to_gradient{nullptr, &below.map, shape.activation};
+                convolve(layer.backward, images, Views(layer.delta), layer.transposed, to_gradient, below.delta);
             }
         }
     }
