@@ -159,7 +159,7 @@ def _column_sums(terms: Doubles) -> Doubles:
         half = len(terms) // 2
         folded = terms[:half] + terms[half : 2 * half]
         terms = np.concatenate([folded, terms[2 * half :]]) if len(terms) % 2 else folded
-    return terms[0]
+    return np.asarray(terms[0])
 
 
 def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: Doubles) -> Doubles:
