@@ -1,9 +1,9 @@
 """How fast networks are trained: `python benchmarks/training.py [--rounds 7] [--images 8192]`.
 
 One run, one machine, the same work: the published network (16 channels, 3 layers), minibatches of 512 of 28x28 images,
-Adam, dropout 0.35. The contenders, plainest first: a Lightning loop with a DataLoader, a tight PyTorch loop
-(channels_last), torch.func.vmap over 8 networks, the batched engine with 8, the native engine. Each is checked against
-the reference engine before it is timed: its gradient without dropout, from the same weights.
+Adam, dropout 0.35; then other widths and depths. The contenders, plainest first: a Lightning loop with a DataLoader, a
+tight PyTorch loop (channels_last), torch.func.vmap over 8 networks, the batched engine with 8, the native engine. Each is
+checked against the reference engine before it is timed: its gradient without dropout, from the same weights.
 
 The contenders take turns in each round, next to the core's peak of fused multiply-adds in registers; ratios are taken
 within a round. Rates of one core count CPU time, so that other programs on the machine do not; those of all cores
@@ -38,6 +38,7 @@ from cnnzoo.training.engines.choice import EngineChoice
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
 
+PUBLISHED = Architecture()
 DROPOUT = 0.35
 LEARNING_RATE = 1e-3
 STACKED = 8
@@ -45,6 +46,8 @@ STACKED = 8
 GRADIENT_RTOL = 1e-5
 CHECKED_RATE = 1e3
 PEAK_S = 0.1
+MOST_IMAGES = 32768
+"""Images of one run of a small network."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,12 @@ class Work:
     image_size: int = 28
     activation: str = "relu"
     optimizer: str = "adam"
+    architecture: Architecture = PUBLISHED
 
     @property
     def flop(self) -> int:
         """Floating point operations of one image pass, forward and backward."""
-        return 2 * Architecture().multiply_adds(self.image_size)
+        return 2 * self.architecture.multiply_adds(self.image_size)
 
     def data(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Images (M, H, W, 1) and labels (M,): random, as speed does not depend on them."""
@@ -76,7 +80,7 @@ class Work:
         """`networks` networks that differ in their dropout keys."""
         keys = np.random.default_rng(2).integers(0, 2**32, (networks, 2), dtype=np.uint32)
         rates = np.full(networks, LEARNING_RATE), np.zeros(networks), np.full(networks, dropout)
-        return Cohort(Architecture(), self.image_size, self.optimizer, self.activation, *rates, keys)
+        return Cohort(self.architecture, self.image_size, self.optimizer, self.activation, *rates, keys)
 
 
 def initial_weights(cohort: Cohort) -> NDArray[np.float32]:
@@ -228,7 +232,7 @@ def check(work: Work) -> None:
         engine.load_state({"weights": start})
         engine.train(indices, first_step=0)
         moved[engine.name] = engine.weights() - start
-    if work.activation == "relu":
+    if work.activation == "relu" and work.architecture == PUBLISHED:
         moved["the plain PyTorch network"] = _plain_step(cohort, start, small)
     want = moved.pop("reference")
     for name, got in moved.items():
@@ -337,6 +341,28 @@ def variants(work: Work, rounds: int) -> None:
         print(f"| {' | '.join(columns)} |")
 
 
+def shapes(work: Work, rounds: int) -> None:
+    """Print the native engine's share of the peak for other widths and depths."""
+    chosen = [(units, 3, 28) for units in (1, 3, 8, 12, 20, 24, 32, 64)]
+    chosen += [(16, 1, 28), (16, 2, 28), (16, 4, 32), (32, 2, 28), (64, 4, 32)]
+    rows = []
+    for units, layers, size in chosen:
+        row = replace(work, image_size=size, architecture=Architecture(num_units=units, num_layers=layers))
+        images = int(work.images * work.flop / row.flop) // work.minibatch * work.minibatch  # as much work as `work`
+        rows.append(replace(row, images=max(work.minibatch, min(images, MOST_IMAGES))))
+    runs = [native_engine(row) for row in rows]
+    rates: list[list[float]] = [[] for _ in rows]
+    shares: list[list[float]] = [[] for _ in rows]
+    for _ in range(rounds):
+        for index, (row, run) in enumerate(zip(rows, runs, strict=True)):
+            rates[index].append(rate(run, time.process_time))
+            shares[index].append(100 * rates[index][-1] * row.flop / _native.fma_peak(PEAK_S, 1))
+    print("\nThe native engine on one core, other shapes:\n\n| units | layers | pixels | images/s | share of peak |")
+    print("|---|---|---|---|---|")
+    for (units, layers, size), values, share in zip(chosen, rates, shares, strict=True):
+        print(f"| {units} | {layers} | {size}x{size} | {spread(values)} | {spread(share, '.1f')} % |")
+
+
 def all_cores(work: Work, rounds: int) -> None:
     """Print the native engine's and the tight loop's rates on all cores, by the clock on the wall."""
     cores = usable_cores()
@@ -368,10 +394,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     work = Work(images=arguments.images)
     torch.set_num_threads(1)
-    for checked in (work, replace(work, image_size=32), replace(work, activation="tanh")):
+    wide = replace(work, architecture=Architecture(num_units=20))
+    for checked in (work, replace(work, image_size=32), replace(work, activation="tanh"), wide):
         check(checked)
     one_core(work, arguments.rounds)
     variants(work, arguments.rounds)
+    shapes(work, arguments.rounds)
     all_cores(work, arguments.rounds)
     print(f"\n{describe(['torch', 'pytorch-lightning', 'numpy'])}")
     print(f"- native kernel: {_native.instruction_set}; {work.flop / 1e6:.3f} MFLOP an image at 28x28")
