@@ -1,9 +1,9 @@
 """How fast networks are trained: `python benchmarks/training.py [--rounds 7] [--images 8192]`.
 
 One run, one machine, the same work: the published network (16 channels, 3 layers), minibatches of 512 of 28x28 images,
-Adam, dropout 0.35; then other widths and depths. The contenders, plainest first: a Lightning loop with a DataLoader, a
-tight PyTorch loop (channels_last), torch.func.vmap over 8 networks, the batched engine with 8, the native engine. Each is
-checked against the reference engine before it is timed: its gradient without dropout, from the same weights.
+Adam, dropout 0.35; then other widths and depths. The contenders, plainest first: a Lightning loop with a DataLoader,
+a tight PyTorch loop (channels_last), torch.func.vmap over 8 networks, the batched engine with 8, the native engine.
+Each is checked against the reference engine before it is timed: its gradient without dropout, from the same weights.
 
 The contenders take turns in each round, next to the core's peak of fused multiply-adds in registers; ratios are taken
 within a round. Rates of one core count CPU time, so that other programs on the machine do not; those of all cores

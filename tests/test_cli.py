@@ -219,6 +219,40 @@ def test_check_of_no_folder_fails(tmp_path):
     assert f"{tmp_path / 'nowhere'}: no such folder" in fail("check", tmp_path / "nowhere")
 
 
+@pytest.fixture
+def locked(tmp_path):
+    """Return a collection and a dvc.lock, made by DVC, that names its bytes."""
+    folder = make_collection(tmp_path / "data/zoo", networks=4)
+    (tmp_path / "dvc.yaml").write_text(
+        f"stages:\n  made:\n    cmd: 'true'\n    outs: [{folder.relative_to(tmp_path)}]\n"
+    )
+    for command in (["init", "--no-scm", "--quiet"], ["commit", "--force", "--quiet"]):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=tmp_path, check=True)
+    return folder, tmp_path / "dvc.lock"
+
+
+def test_check_tells_whether_a_collection_has_the_bytes_of_a_lock(locked):
+    folder, lock = locked
+    assert succeed("check", folder, "--lock", lock).endswith(f"; the bytes that {lock} names\n")
+    other = lock.with_name("other.lock")
+    other.write_text(re.sub("md5: [0-9a-f]{4}", "md5: 0000", lock.read_text()))
+    assert fail("check", folder, "--lock", other).endswith(f"; other bytes than those that {other} names\n")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"stages: 3", b"\xff\xfe", b"stages: {a: {outs: [{path: b}]}}", b"{"])
+def test_check_against_what_is_no_lock_names_it(tmp_path, content):
+    folder, lock = make_collection(tmp_path, networks=4), tmp_path / "some.lock"
+    if content is not None:
+        lock.write_bytes(content)
+    assert f"{lock}: cannot be read as a dvc.lock" in fail("check", folder, "--lock", lock)
+
+
+def test_check_against_a_lock_without_the_collection_says_so(tmp_path):
+    folder, lock = make_collection(tmp_path, networks=4), tmp_path / "dvc.lock"
+    lock.write_text("stages: {a: {outs: [{path: data/other, md5: '0'}]}}")
+    assert f"{lock}: names no output {folder}" in fail("check", folder, "--lock", lock)
+
+
 # --- plan ---
 
 

@@ -34,12 +34,16 @@ def main() -> None:
 
 
 @app.command()
-def check(path: Annotated[Path, typer.Argument(help="Folder of a collection, e.g. data/zoo/mnist5k.")]) -> None:
+def check(
+    path: Annotated[Path, typer.Argument(help="Folder of a collection, e.g. data/zoo/mnist5k.")],
+    lock: Annotated[Path | None, typer.Option(help="A dvc.lock: are these the bytes that it names?")] = None,
+) -> None:
     """Verify a folder in the published format; say what is wrong where."""
 
     def work() -> None:
         from cnnzoo import zoo
         from cnnzoo.core.errors import CnnzooError
+        from cnnzoo.stages.lock import is_as_locked
 
         is_exact = zoo.claims_our_form(path) or not path.is_dir()
         problems, changes = (zoo.check(path), []) if is_exact else zoo.check_readable(path)
@@ -55,7 +59,12 @@ def check(path: Annotated[Path, typer.Argument(help="Folder of a collection, e.g
         rows, parameters = opened.weights.shape
         networks = len(opened.final())
         held = f"{counted(networks, 'network')}, {counted(rows, 'checkpoint')} of {counted(parameters, 'parameter')}"
-        typer.echo(f"{path}: {grade}; {held}")
+        if lock is None:
+            typer.echo(f"{path}: {grade}; {held}")
+        elif is_as_locked(path, lock):
+            typer.echo(f"{path}: {grade}; {held}; the bytes that {lock} names")
+        else:
+            raise CnnzooError(f"{path}: {grade}; {held}; other bytes than those that {lock} names")
 
     _run(work)
 
