@@ -33,7 +33,7 @@ from zoos import PARAMS, make_params, make_project
 PYTHON_M = [sys.executable, "-m", "cnnzoo"]
 INSTALLED = [str(Path(sys.executable).with_name("cnnzoo"))]
 OPTIONS = {
-    "check": {"path"},
+    "check": {"path", "--lock"},
     "plan": {"--collections", "--networks", "--epochs", "--root"},
     "ui": {"--port", "--root"},
     "track": {"collection", "--root"},
