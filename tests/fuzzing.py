@@ -11,7 +11,6 @@ import json
 import logging
 import multiprocessing
 import os
-import queue
 import shutil
 import signal
 import tarfile
@@ -19,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import h5py
@@ -156,7 +156,7 @@ def _time_limit() -> Iterator[None]:
         signal.alarm(0)
 
 
-def _work(jobs: list[tuple[Target, int]], seed: int, folder: Path, results: "multiprocessing.Queue[object]") -> None:
+def _work(jobs: list[tuple[Target, int]], seed: int, folder: Path, results: Connection) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY + _mapped(), resource.RLIM_INFINITY))
@@ -165,23 +165,25 @@ def _work(jobs: list[tuple[Target, int]], seed: int, folder: Path, results: "mul
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_num_threads(1)
     for target, number in jobs:
-        results.put((target.name, number, "begun"))
-        results.put((target.name, number, try_input(target, number, seed, folder)))
-    results.put(None)
+        results.send((target.name, number, "begun"))  # has left this process when the input is tried
+        results.send((target.name, number, try_input(target, number, seed, folder)))
+    results.send(None)
 
 
 class Gone:
     """What a worker answers that died, or hangs where it hears no signal."""
 
 
-def _next(results: "multiprocessing.Queue[object]", worker: multiprocessing.Process) -> object:
+def _next(results: Connection, worker: multiprocessing.Process) -> object:
     for _ in range(30 * SECONDS):
         alive = worker.is_alive()
         try:
-            return results.get(timeout=0.1)
-        except queue.Empty:
-            if not alive:
-                break
+            if results.poll(0.1):
+                return results.recv()
+        except (EOFError, ConnectionResetError):
+            break
+        if not alive:
+            break
     return Gone()
 
 
@@ -195,9 +197,10 @@ def run(jobs: list[tuple[Target, int]], seed: int, folder: Path, done: Callable[
     context = multiprocessing.get_context("fork")
     findings, count = [], 0
     while jobs:
-        results: multiprocessing.Queue[object] = context.Queue()
-        worker = context.Process(target=_work, args=(jobs, seed, folder, results))
+        results, ours = context.Pipe(duplex=False)
+        worker = context.Process(target=_work, args=(jobs, seed, folder, ours))
         worker.start()
+        ours.close()
         current: tuple[str, int] | None = None
         finished = 0
         while True:

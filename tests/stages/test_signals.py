@@ -14,7 +14,7 @@ from small_project import ALPHA, SmallProject
 
 pytestmark = pytest.mark.slow
 LONG = {
-    "recipes.epochs": 30,
+    "recipes.epochs": 100,
     "recipes.train_fraction": {"choice": [1.0]},
     "recipes.activation": {"choice": ["tanh"]},
     "runtime.resume_interval_s": 3600.0,
