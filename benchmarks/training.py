@@ -318,12 +318,8 @@ def one_core(work: Work, rounds: int) -> None:
         print(f"| {name} | {' | '.join(columns)} |")
 
 
-def variants(work: Work, rounds: int) -> None:
-    """Print the native engine's share of the peak for other images, activations, optimizers and minibatches."""
-    rows = [
-        replace(work, activation=activation, image_size=size) for size in (28, 32) for activation in ("relu", "tanh")
-    ]
-    rows += [replace(work, optimizer=optimizer) for optimizer in ("sgd", "rmsprop")] + [replace(work, minibatch=64)]
+def native_rates(rows: list[Work], rounds: int) -> tuple[list[list[float]], list[list[float]]]:
+    """Return the native engine's images/s on one core and percent of the peak, for each work in each round."""
     runs = [native_engine(row) for row in rows]
     rates: list[list[float]] = [[] for _ in rows]
     shares: list[list[float]] = [[] for _ in rows]
@@ -331,6 +327,16 @@ def variants(work: Work, rounds: int) -> None:
         for index, (row, run) in enumerate(zip(rows, runs, strict=True)):
             rates[index].append(rate(run, time.process_time))
             shares[index].append(100 * rates[index][-1] * row.flop / _native.fma_peak(PEAK_S, 1))
+    return rates, shares
+
+
+def variants(work: Work, rounds: int) -> None:
+    """Print the native engine's share of the peak for other images, activations, optimizers and minibatches."""
+    rows = [
+        replace(work, activation=activation, image_size=size) for size in (28, 32) for activation in ("relu", "tanh")
+    ]
+    rows += [replace(work, optimizer=optimizer) for optimizer in ("sgd", "rmsprop")] + [replace(work, minibatch=64)]
+    rates, shares = native_rates(rows, rounds)
     print(
         "\nThe native engine on one core:\n\n| pixels | activation | optimizer | minibatch | images/s | share of peak |"
     )
@@ -350,13 +356,7 @@ def shapes(work: Work, rounds: int) -> None:
         row = replace(work, image_size=size, architecture=Architecture(num_units=units, num_layers=layers))
         images = int(work.images * work.flop / row.flop) // work.minibatch * work.minibatch  # as much work as `work`
         rows.append(replace(row, images=max(work.minibatch, min(images, MOST_IMAGES))))
-    runs = [native_engine(row) for row in rows]
-    rates: list[list[float]] = [[] for _ in rows]
-    shares: list[list[float]] = [[] for _ in rows]
-    for _ in range(rounds):
-        for index, (row, run) in enumerate(zip(rows, runs, strict=True)):
-            rates[index].append(rate(run, time.process_time))
-            shares[index].append(100 * rates[index][-1] * row.flop / _native.fma_peak(PEAK_S, 1))
+    rates, shares = native_rates(rows, rounds)
     print("\nThe native engine on one core, other shapes:\n\n| units | layers | pixels | images/s | share of peak |")
     print("|---|---|---|---|---|")
     for (units, layers, size), values, share in zip(chosen, rates, shares, strict=True):

@@ -73,12 +73,6 @@ def start(project: SmallProject, stage: str, **environment: str) -> subprocess.P
     )
 
 
-def wait_for(there: Path, process: subprocess.Popen[str]) -> None:
-    while not there.exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-
-
 def stop(project: SmallProject, number: int, **environment: str) -> tuple[int, str]:
     """Train until the first cohort is under way, then send a signal; returns the exit code and what was said.
 
