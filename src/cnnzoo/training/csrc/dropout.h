@@ -1,8 +1,6 @@
-// The counter-based generator of training/dropout.py, which defines it: a word serves two positions of a channel.
+// The counter-based generator of training/dropout.py, which defines it: a word serves two positions of a channel. For CPU
+// and GPU alike, as elementary.h.
 #pragma once
-
-#include "network.h"
-#include "simd.h"
 
 namespace cnnzoo {
 namespace {

@@ -66,22 +66,6 @@ struct Row {
     }
 };
 
-// A not-a-number counts as the highest, as in torch.
-int argmax(const float* scores, int classes) {
-    int best = 0;
-    for (int k = 1; k < classes; ++k) {
-        if (!(scores[k] <= scores[best]) && !std::isnan(scores[best])) best = k;
-    }
-    return best;
-}
-
-double cross_entropy(const float* scores, int classes, int label) {
-    const double highest = *std::max_element(scores, scores + classes);
-    double total = 0.0;
-    for (int k = 0; k < classes; ++k) total += exp_nonpositive(static_cast<float>(scores[k] - highest));
-    return log_of_total(total) + highest - scores[label];
-}
-
 constexpr int scored_together = 128;
 
 // CPU time of this thread: what other programs take of the core does not count.

@@ -23,10 +23,9 @@
 #include <memory>
 #include <vector>
 
-namespace cnnzoo {
+#include "kinds.h"
 
-enum class Activation { relu, tanh };
-enum class Optimizer { sgd, rmsprop, adam };
+namespace cnnzoo {
 
 struct Architecture {
     int image_size;
@@ -35,8 +34,6 @@ struct Architecture {
     int classes;
     Activation activation;
 };
-
-constexpr int kernel_side = 3, taps = kernel_side * kernel_side, step = 2;
 
 // A convolution: its shape, where its variables start in a row of weights and its words in an image's dropout mask.
 struct Convolution {

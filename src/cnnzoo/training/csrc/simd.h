@@ -10,6 +10,7 @@
 #include <arm_neon.h>
 #endif
 
+#define CNNZOO_FUNCTION inline
 #define CNNZOO_INLINE inline __attribute__((always_inline))
 #define CNNZOO_LAMBDA __attribute__((always_inline))
 
