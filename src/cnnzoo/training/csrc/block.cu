@@ -13,11 +13,22 @@ using uint32_t = unsigned int;
 using uint64_t = unsigned long long;
 using int64_t = long long;
 using size_t = unsigned long;
+template <bool holds, class Yes, class No>
+struct conditional {
+    using type = Yes;
+};
+template <class Yes, class No>
+struct conditional<false, Yes, No> {
+    using type = No;
+};
+template <bool holds, class Yes, class No>
+using conditional_t = typename conditional<holds, Yes, No>::type;
 }  // namespace std
 #else
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #endif
 
 #define CNNZOO_FUNCTION __device__ inline
@@ -61,12 +72,18 @@ using std::uint32_t;
 constexpr int units = UNITS, layers = LAYERS, classes = CLASSES;
 constexpr int group = GROUP;                     // images in shared memory at a time
 constexpr int threads = THREADS;                 // of a block
-constexpr int tile = 4;                          // positions, or inputs, of one thread's tile
 constexpr int quad = 4;                          // channels of a tile: what one load brings
 constexpr int quads = (units + quad - 1) / quad;
 constexpr int row_size = quad * (quads | 1);     // floats of a position or of a row of a kernel
 constexpr Activation activation = Activation::ACTIVATION;
 constexpr Optimizer optimizer = Optimizer::OPTIMIZER;
+
+// The positions of one thread's tile, of so many: four, to use a weight four times, or less to give all threads work.
+__host__ __device__ constexpr int tile_of(int positions) {
+    int tile = 4;
+    while (tile > 1 && 3 * positions * quads < 2 * threads * tile) tile /= 2;
+    return tile;
+}
 
 // The layers, 0 being the first convolution; see Layout.
 __host__ __device__ constexpr int side_of(int layer) {
@@ -179,12 +196,21 @@ struct Block {
         for (int i = me; i < classes; i += threads) bias(layers)[i] = weights[dense_bias + i];
     }
 
-    // Copies the images `index(0 .. live - 1)`.
+    // Copies the images `index(0 .. live - 1)`. All of a thread's loads are on their way before the first is stored.
     template <class Index>
     __device__ void fetch(const Images& images, int live, const Index& index) const {
-        for (int i = me; i < live * image_size; i += threads) {
-            const int image = i / image_size, pixel = i - image * image_size;
-            shared[images_at + i] = images.pixels[static_cast<size_t>(index(image)) * image_size + pixel];
+        using Part = std::conditional_t<image_size % quad == 0, float4, float>;
+        constexpr int parts = image_size * sizeof(float) / sizeof(Part), each = (group * parts + threads - 1) / threads;
+        Part got[each];
+#pragma unroll
+        for (int n = 0; n < each; ++n) {
+            const int i = me + n * threads, image = i / parts;
+            if (image < live) got[n] = reinterpret_cast<const Part*>(images.pixels)[index(image) * parts + i % parts];
+        }
+#pragma unroll
+        for (int n = 0; n < each; ++n) {
+            const int i = me + n * threads;
+            if (i / parts < live) reinterpret_cast<Part*>(shared + images_at)[i] = got[n];
         }
     }
 
@@ -200,7 +226,7 @@ struct Block {
     __device__ void convolve(uint32_t first, const Dropout& drop) const {
         constexpr int side = side_of(layer), in_side = in_side_of(layer), channels = in_channels_of(layer);
         constexpr int stride = input_stride<layer>(), all = group * positions_of(layer);
-        constexpr int tiles = (all + tile - 1) / tile;
+        constexpr int tile = tile_of(all), tiles = (all + tile - 1) / tile;
         const float* kernel = scaled + scaled_of(layer);
         for (int item = me; item < tiles * quads; item += threads) {
             const int out = item % quads * quad, start = item / quads;
@@ -216,11 +242,11 @@ struct Block {
             }
 #pragma unroll 1
             for (int row = 0; row < kernel_side; ++row) {
-#pragma unroll
+#pragma unroll 1
                 for (int column = 0; column < kernel_side; ++column) {
                     const int offset = (row * in_side + column) * stride;
                     const float* weights = kernel + (row * kernel_side + column) * channels * row_size + out;
-#pragma unroll
+#pragma unroll 1
                     for (int c = 0; c < channels; c += quad) {
                         Quad x[tile];
 #pragma unroll
@@ -317,7 +343,7 @@ struct Block {
                 float& sum_of = sums[bias_of(layer) + item - kernels];
                 float sum = sum_of;
                 delta += item - kernels;
-#pragma unroll 4
+#pragma unroll 16
                 for (int at = 0; at < live * positions_of(layer); ++at) sum += delta[at * row_size];
                 sum_of = sum;
                 continue;
@@ -340,7 +366,7 @@ struct Block {
             delta += out;
             for (int image = 0; image < live; ++image) {
                 for (int row = 0; row < side; ++row) {
-#pragma unroll 4
+#pragma unroll
                     for (int column = 0; column < side; ++column) {
                         const Quad x = load_channels<channels>(from + column * step * stride);
                         const Quad d = load(delta + column * row_size);
@@ -362,7 +388,7 @@ struct Block {
 
     // The gradient before the activation below a layer, for inputs of one class: those whose row and column are both
     // even, or both odd, or one of each, are seen by the same taps. `item` counts the class's tiles.
-    template <int layer, int odd_row, int odd_column>
+    template <int layer, int odd_row, int odd_column, int tile>
     __device__ void input_gradient_of(int item) const {
         constexpr int side = side_of(layer), in_side = in_side_of(layer);
         constexpr int height = (in_side + 1 - odd_row) / 2, width = (in_side + 1 - odd_column) / 2;
@@ -383,9 +409,9 @@ struct Block {
             const int channel = first + quads * i < units ? first + quads * i : units - 1;
             rows[i] = scaled + scaled_of(layer) + channel * row_size;
         }
-#pragma unroll
+#pragma unroll 1
         for (int up = odd_row ? 0 : -1; up <= 0; ++up) {
-#pragma unroll
+#pragma unroll 1
             for (int left = odd_column ? 0 : -1; left <= 0; ++left) {
                 const int tap = (odd_row - 2 * up) * kernel_side + odd_column - 2 * left;
                 const float* delta[tile];
@@ -399,7 +425,7 @@ struct Block {
 #pragma unroll
                     for (int i = 0; i < quad; ++i) before[j][i] = sums_of[j][i];
                 }
-#pragma unroll
+#pragma unroll 1
                 for (int k = 0; k < units; k += quad) {
                     Quad d[tile];
 #pragma unroll
@@ -442,14 +468,15 @@ struct Block {
     template <int layer>
     __device__ void input_gradient() const {
         constexpr int in_side = in_side_of(layer), even = (in_side + 1) / 2, odd = in_side / 2;
+        constexpr int tile = tile_of(group * even * even);
         constexpr auto items = [](int places) { return (group * places + tile - 1) / tile * quads; };
         constexpr int a = items(even * even), b = a + items(even * odd), c = b + items(odd * even);
         constexpr int all = c + items(odd * odd);
         for (int item = me; item < all; item += threads) {
-            if (item < a) input_gradient_of<layer, 0, 0>(item);
-            else if (item < b) input_gradient_of<layer, 0, 1>(item - a);
-            else if (item < c) input_gradient_of<layer, 1, 0>(item - b);
-            else input_gradient_of<layer, 1, 1>(item - c);
+            if (item < a) input_gradient_of<layer, 0, 0, tile>(item);
+            else if (item < b) input_gradient_of<layer, 0, 1, tile>(item - a);
+            else if (item < c) input_gradient_of<layer, 1, 0, tile>(item - b);
+            else input_gradient_of<layer, 1, 1, tile>(item - c);
         }
         __syncthreads();
     }
@@ -509,7 +536,7 @@ __global__ void __launch_bounds__(THREADS)
         for (int first = 0; first < size; first += group) {
             const int live = size - first < group ? size - first : group;
             __syncthreads();
-            block.fetch({pixels, labels}, live, [&](int image) { return indices[first + image]; });
+            block.fetch({pixels, labels}, live, [&](int image) { return static_cast<size_t>(indices[first + image]); });
             __syncthreads();
             block.convolve<0>(static_cast<std::uint32_t>(first), drop);
             block.score();
@@ -545,7 +572,7 @@ __global__ void __launch_bounds__(THREADS)
     for (int first = 0; first < count; first += group) {
         const int live = count - first < group ? count - first : group;
         __syncthreads();
-        block.fetch({pixels, labels}, live, [&](int image) { return first + image; });
+        block.fetch({pixels, labels}, live, [&](int image) { return static_cast<size_t>(first + image); });
         __syncthreads();
         block.convolve<0>(0, Dropout{{0, 0}, 0, 1.0f});
         block.score();
