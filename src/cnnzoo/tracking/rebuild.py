@@ -97,7 +97,7 @@ def _record_networks(artifacts: Artifacts, _: Params, collection: str) -> str:
     if not sync_zoo(artifacts, collection, shards, wanted, first_rows(shards, wanted)):
         raise CnnzooError("the record is not complete, see above; run the same command again")
     trained = len(serving(shards, wanted))
-    return f"{counted(trained, 'network')}" + (f" of {len(wanted)}" if trained < len(wanted) else "")
+    return counted(trained, "network") + (f" of {len(wanted):,}" if trained < len(wanted) else "")
 
 
 def _record_searches(artifacts: Artifacts, params: Params, collection: str) -> str:
