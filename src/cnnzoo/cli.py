@@ -128,24 +128,21 @@ def ui(
 
 
 @app.command()
-def track(collection: Annotated[str, typer.Argument(help="A collection of params.yaml.")], root: Root = Path()) -> None:
-    """Rebuild the MLflow record of a collection from its shards, e.g. after `dvc pull`."""
+def track(
+    collection: Annotated[str, typer.Argument(help="Of params.yaml; default: all of them.")] = "", root: Root = Path()
+) -> None:
+    """Rebuild the MLflow record, networks and searches, from the project's files, e.g. after `dvc pull`."""
 
     def work() -> None:
-        from cnnzoo import tracking
-        from cnnzoo.core.errors import CnnzooError
-        from cnnzoo.tracking.reach import reach
-        from cnnzoo.zoo import first_rows, recipes
-        from cnnzoo.zoo.shards import read_shards
+        from cnnzoo.tracking.rebuild import rebuild
 
         artifacts = Artifacts(root)
-        read_params(artifacts).population(collection)
-        wanted, shards = recipes.read(artifacts.recipes(collection)), read_shards(artifacts.checkpoints(collection))
-        tracking.check_writable(artifacts)
-        reach(artifacts)
-        if not tracking.sync_zoo(artifacts, collection, shards, wanted, first_rows(shards, wanted)):
-            raise CnnzooError("the record is not complete, see above; run the same command again")
-        typer.echo(f"{collection}: {counted(len(wanted), 'network')} on record; `cnnzoo ui` shows them")
+        params = read_params(artifacts)
+        if collection:
+            params.definition(collection)  # raises for an unknown one
+        for line in rebuild(artifacts, params, [collection] if collection else [*params.populations, *params.imported]):
+            typer.echo(line)
+        typer.echo("`cnnzoo ui` shows them")
 
     _run(work)
 

@@ -93,7 +93,7 @@ class SearchRun:
 
     def __init__(self, artifacts: Artifacts, collection: str, params: Mapping[str, object]) -> None:
         self.uri = tracking_uri(artifacts)
-        self.identity = _identity(params)
+        self.identity = search_identity(params)
         self.failures = PATIENCE - 1  # without a run there is nothing to add to
         self._open(artifacts, collection, params)
         self._end_killed(artifacts)
@@ -214,14 +214,19 @@ class SearchRun:
         self.client.delete_run(former.info.run_id)
 
     def _find(self, condition: str) -> list["Run"]:
-        found: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs([self.experiment_id], condition, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        return find_runs(self.client, self.experiment_id, condition)
+
+
+def find_runs(client: "MlflowClient", experiment_id: str, condition: str) -> "list[Run]":
+    """Return all active runs of an experiment that meet a condition, however many pages they take."""
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], condition, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 _OPENED: set[str] = set()
@@ -238,7 +243,8 @@ def _experiment_tag() -> dict[str, str]:
     return {} if name is None else {EXPERIMENT: name}
 
 
-def _identity(params: Mapping[str, object]) -> str:
+def search_identity(params: Mapping[str, object]) -> str:
+    """Return the tag that searches with the same parameters share, those of which the latest stays."""
     content = json.dumps({key: str(value) for key, value in params.items()}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
