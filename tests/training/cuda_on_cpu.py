@@ -2,7 +2,6 @@
 
 import ctypes
 import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 

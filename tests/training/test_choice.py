@@ -12,7 +12,7 @@ import torch
 from cnnzoo.config import load
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import Architecture
-from cnnzoo.training.engines import Cohort, choice, native
+from cnnzoo.training.engines import Cohort, choice, cuda, native
 from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.choice import CLASSES, choose
 from cnnzoo.training.engines.native import NativeEngine
@@ -62,11 +62,26 @@ def test_auto_takes_native_on_a_cpu_without_a_warning(without_gpu):
     assert (choice.name, choice.device, choice.threads) == ("native", "cpu", 3)
 
 
-def test_auto_takes_batched_on_a_gpu(monkeypatch):
+def test_auto_takes_cuda_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda, "unavailable_reason", lambda: None)
     choice = choose("auto", runtime())
-    assert (choice.name, choice.device) == ("batched", "cuda")
+    assert (choice.name, choice.device) == ("cuda", "cuda")
     assert choose("auto", runtime("cuda:1")).device == "cuda:1"
+
+
+def test_auto_takes_batched_on_a_gpu_without_cupy_and_warns_once_with_the_reason(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda, "unavailable_reason", lambda: "CuPy is not installed")
+    with pytest.warns(UserWarning, match=r"CuPy is not installed.*slower batched engine") as caught:
+        choice = choose("auto", runtime())
+    assert len(caught) == 1
+    assert (choice.name, choice.device) == ("batched", "cuda")
+
+
+def test_cuda_without_a_gpu_is_refused(without_gpu):
+    with pytest.raises(CnnzooError, match=r"`train\.engine=cuda` is not available: it runs on an NVIDIA GPU"):
+        choose("cuda", runtime())
 
 
 def test_auto_takes_batched_where_the_kernel_is_missing_and_warns_once_with_the_reason(without_gpu, without_kernel):

@@ -10,7 +10,7 @@ from cnnzoo.network.hyperparameters import Activation, Initializer, Optimizer
 from cnnzoo.network.layout import Architecture
 
 Dataset = Literal["mnist5k", "mnist", "fashion_mnist", "cifar10", "svhn_cropped"]
-EngineName = Literal["auto", "native", "batched", "reference"]
+EngineName = Literal["auto", "native", "cuda", "batched", "reference"]
 CollectionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
 PUBLISHED = (

@@ -47,7 +47,7 @@ class Job:
             collection=self.collection,
             minibatch=self.params.population(self.collection).minibatch,
             images=self.images.digest,
-            engine=self.engine.name,
+            engine=self.engine.arithmetic,
             numerics=self.engine.numerics,
         )
 
@@ -66,6 +66,7 @@ class Job:
         for recipe in {(r.train_fraction, r.architecture): r for r in recipes}.values():
             self.schedule(recipe)
             recipe.architecture.feature_sizes(self.images.image_size)
+            self.engine.check(recipe.architecture, self.images.image_size)
 
     def passes(self, recipes: Sequence[Recipe], epochs: int) -> int:
         """Return the image passes (images x networks) of a cohort in a number of epochs."""

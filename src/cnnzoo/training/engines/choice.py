@@ -8,9 +8,10 @@ import torch
 from cnnzoo.config import EngineName, Runtime
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import Architecture
-from cnnzoo.training.engines import native
+from cnnzoo.training.engines import cuda, native
 from cnnzoo.training.engines.base import Cohort, Engine
 from cnnzoo.training.engines.batched import BatchedEngine, network_bytes
+from cnnzoo.training.engines.cuda import CudaEngine
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
 
@@ -18,7 +19,12 @@ CPU_STACK_IMAGES = 512
 """Images (networks x minibatch) that the batched engine stacks on a CPU: measured, what stays in a 1 MiB L2 cache."""
 GPU_MEMORY_SHARE = 0.8
 """Share of a GPU's free memory that a step may take; the rest is for images and fragmentation."""
-CLASSES: dict[str, type[Engine]] = {"native": NativeEngine, "batched": BatchedEngine, "reference": ReferenceEngine}
+CLASSES: dict[str, type[Engine]] = {
+    "native": NativeEngine,
+    "cuda": CudaEngine,
+    "batched": BatchedEngine,
+    "reference": ReferenceEngine,
+}
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,22 @@ class EngineChoice:
         """Version of the engine's arithmetic (see `Engine.numerics`)."""
         return CLASSES[self.name].numerics
 
+    @property
+    def arithmetic(self) -> str:
+        """What names the bits in a shard's origin: the engine, or that whose bits it gives."""
+        return NativeEngine.name if self.name == CudaEngine.name else self.name
+
+    def check(self, architecture: Architecture, image_size: int) -> None:
+        """Raise `CnnzooError` if the engine cannot train such networks."""
+        if self.name == CudaEngine.name:
+            cuda.plan(architecture, image_size)
+
     def make(self, cohort: Cohort, minibatch: int) -> Engine:
         """Return an engine for one cohort."""
         if self.name == "native":
             return NativeEngine(cohort, threads=self.threads)
+        if self.name == "cuda":
+            return CudaEngine(cohort, self.device)
         if self.name == "reference":
             return ReferenceEngine(cohort)
         return BatchedEngine(cohort, self.device, self._stack_size(cohort, minibatch))
@@ -63,21 +81,33 @@ class EngineChoice:
 def choose(name: EngineName, runtime: Runtime) -> EngineChoice:
     """Resolve `train.engine` and `runtime.device` on this machine.
 
-    `auto` takes batched on a GPU, native on a CPU, and batched on a CPU where the native kernel is missing (with one
-    warning that says why). Raises `CnnzooError` if what was asked for is not there.
+    `auto` takes cuda on an NVIDIA GPU, batched on another, native on a CPU, and batched where the kernel of its choice
+    is missing (with one warning that says why). Raises `CnnzooError` if what was asked for is not there.
     """
     device = _device(runtime.device)
-    missing = native.unavailable_reason()
-    if name == "auto":
-        name = "batched" if device != "cpu" else "native"
-        if name == "native" and missing:
-            warnings.warn(
-                f"the native engine is not available ({missing}); training with the slower batched engine", stacklevel=2
-            )
-            name = "batched"
-    if name == "native" and missing:
-        raise CnnzooError(f"`train.engine=native` is not available: {missing}. Use `auto`, `batched` or `reference`.")
-    return EngineChoice(name, device if name == "batched" else "cpu", runtime.threads)
+    wanted = (
+        ("cuda" if device.startswith("cuda") else "native" if device == "cpu" else "batched")
+        if name == "auto"
+        else name
+    )
+    missing = _missing(wanted, device)
+    if missing and name == "auto":
+        warnings.warn(
+            f"the {wanted} engine is not available ({missing}); training with the slower batched engine", stacklevel=2
+        )
+        wanted = "batched"
+    elif missing:
+        raise CnnzooError(f"`train.engine={name}` is not available: {missing}. Use `auto`, `batched` or `reference`.")
+    return EngineChoice(wanted, device if wanted in {"batched", "cuda"} else "cpu", runtime.threads)
+
+
+def _missing(name: str, device: str) -> str | None:
+    """Return why an engine cannot run on a device, or None."""
+    if name == "native":
+        return native.unavailable_reason()
+    if name == "cuda" and not device.startswith("cuda"):
+        return f"it runs on an NVIDIA GPU, and torch finds none or `runtime.device` names another device ({device})"
+    return cuda.unavailable_reason() if name == "cuda" else None
 
 
 def _device(wanted: str) -> str:

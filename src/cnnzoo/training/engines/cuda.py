@@ -32,8 +32,11 @@ RESERVED_BYTES = 1 << 10
 BLOCKS = 2
 """Blocks of a multiprocessor: while one waits at a barrier the other works."""
 MOST_IMAGES = 4
-"""Images in shared memory at a time: more of them gain nothing (benchmarks/gpu.py)."""
-THREADS = 160
+"""Images in shared memory at a time: more of them gain nothing (docs/performance.md)."""
+THREADS = 192
+"""Threads of a block: measured, as `MOST_IMAGES`, with the published network."""
+NAN = np.uint32(0xFFC00000).view(np.float32)
+"""The not-a-number that x86 makes; a GPU makes another, and a diverged network should have the same bytes."""
 
 
 def unavailable_reason() -> str | None:
@@ -95,11 +98,11 @@ class CudaEngine:
         self._cupy: Any = importlib.import_module("cupy")
         self._device = self._cupy.cuda.Device(int(device.partition(":")[2] or 0))
         with self._device:
-            self._compile()
+            scaled_size = self._compile()
             shape = (cohort.size, cohort.layout.size)
             self._arrays = {name: self._cupy.zeros(shape, np.float32) for name in cohort.state_names}
             self._sums = self._cupy.zeros(shape, np.float32)
-            self._scaled = self._cupy.zeros((1 if self._plan.kernels_shared else cohort.size, self._scaled_size), "f4")
+            self._scaled = self._cupy.zeros((1 if self._plan.kernels_shared else cohort.size, scaled_size), np.float32)
             self._learning_rate = self._to_device(cohort.learning_rate, np.float64)
             self._l2reg = self._to_device(cohort.l2reg, np.float64)
             self._keys = self._to_device(cohort.dropout_keys, np.uint32)
@@ -144,7 +147,10 @@ class CudaEngine:
     def state(self) -> dict[str, NDArray[np.float32]]:
         """See `Engine.state`."""
         with self._device:
-            return {name: self._cupy.asnumpy(array) for name, array in self._arrays.items()}
+            state = {name: self._cupy.asnumpy(array) for name, array in self._arrays.items()}
+        for array in state.values():
+            array[np.isnan(array)] = NAN
+        return state
 
     def load_state(self, state: Mapping[str, NDArray[np.float32]]) -> None:
         """See `Engine.load_state`."""
@@ -152,7 +158,8 @@ class CudaEngine:
             for name, array in self._arrays.items():
                 array[...] = self._to_device(state[name], np.float32) if name in state else 0
 
-    def _compile(self) -> None:
+    def _compile(self) -> int:
+        """Make the kernels; return the floats of a network's scaled weights."""
         architecture, image_size = self.cohort.architecture, self.cohort.image_size
         most = self._device.attributes["MaxSharedMemoryPerBlockOptin"]
         self._plan = plan(architecture, image_size, min(SHARED_BYTES, most))
@@ -169,13 +176,14 @@ class CudaEngine:
         }
         options = (*OPTIONS, f"-I{SOURCES}", *(f"-D{name}={value}" for name, value in macros.items()))
         module = self._cupy.RawModule(code=(SOURCES / "block.cu").read_text(), options=options)
-        self._shared_bytes, self._scaled_size = (
+        self._shared_bytes, scaled_size = (
             int(self._cupy.ndarray((), np.int32, module.get_global(f"cnnzoo_{name}")))
             for name in ("shared_bytes", "scaled_size")
         )
         self._train, self._evaluate = (module.get_function(f"cnnzoo_{name}") for name in ("train", "evaluate"))
         for kernel in (self._train, self._evaluate):
             kernel.max_dynamic_shared_size_bytes = self._shared_bytes
+        return scaled_size
 
     def _launch(self, kernel: Any, arguments: tuple[Any, ...]) -> None:
         kernel((self.cohort.size,), (THREADS,), arguments, shared_mem=self._shared_bytes)
