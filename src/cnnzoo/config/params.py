@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cnnzoo.core.errors import CnnzooError, did_you_mean
-from cnnzoo.network.hyperparameters import Activation, Initializer, Optimizer
+from cnnzoo.network.hyperparameters import LABEL_NOISE, SAMPLED, Activation, Initializer, Optimizer
 from cnnzoo.network.layout import Architecture
 
 Dataset = Literal["mnist5k", "mnist", "fashion_mnist", "cifar10", "svhn_cropped"]
@@ -86,21 +86,6 @@ class Imported(Networks):
     """A collection made by others, put into data/zoo by `cnnzoo import-zoo`."""
 
 
-class Population(Networks):
-    """A collection to make: how many networks, and how they are trained."""
-
-    networks: Annotated[int, Field(ge=2, le=1_000_000)]
-    minibatch: Annotated[int, Field(ge=1, le=65_536)]
-    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """How many epochs its networks train for, if not `recipes.epochs`."""
-
-
-class Images(Section):
-    """Where data sets come from."""
-
-    mirrors: list[str]
-
-
 class Range(Section):
     """A distribution of one real hyperparameter: `uniform` or `log_uniform` between two bounds, or a `choice`."""
 
@@ -135,6 +120,76 @@ class Choice(Section, Generic[T]):
     """A categorical hyperparameter, drawn uniformly."""
 
     choice: Distinct[T]
+
+
+def _is_constant(distribution: Range | Choice[Any]) -> bool:
+    if distribution.choice is not None:
+        return len(distribution.choice) == 1
+    low, high = distribution.bounds
+    return low == high
+
+
+class Population(Networks):
+    """A collection to make: how many networks, how they are trained, and which of them belong together."""
+
+    networks: Annotated[int, Field(ge=2, le=1_000_000)]
+    minibatch: Annotated[int, Field(ge=1, le=65_536)]
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How many epochs its networks train for, if not `recipes.epochs`."""
+    replicates: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    """So many networks in a row share their hyperparameters and differ in the seed."""
+    pairs: list[str] | None = None
+    """Networks come in pairs with the same seed that differ in one of these hyperparameters, in turn."""
+    label_noise: Range | None = None
+    """The share of training labels that are replaced by wrong ones."""
+    checkpoint_epochs: list[int] | None = None
+    """The epochs that are kept, if not those of `recipes.epochs_between_checkpoints`; the last one always is."""
+
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _forms_whole_groups(self) -> "Population":
+        if self.replicates and self.pairs is not None:
+            raise ValueError("give `replicates` or `pairs`, not both")
+        if self.networks % self.group_size:
+            reason = f"`replicates={self.replicates}`" if self.replicates else "`pairs`"
+            raise ValueError(
+                f"{reason} needs a multiple of {self.group_size} as `networks`, got {self.networks}: "
+                "every group must be whole"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_differ_in_known_hyperparameters(self) -> "Population":
+        allowed = [*SAMPLED, *[LABEL_NOISE] * (self.label_noise is not None)]
+        for name in _distinct(self.pairs) if self.pairs is not None else ():
+            if name not in allowed:
+                raise ValueError(f"`pairs` names `{name}`{did_you_mean(name, allowed)}. Allowed: {', '.join(allowed)}.")
+        return self
+
+    @model_validator(mode="after")
+    def _has_sane_noise_and_checkpoints(self) -> "Population":
+        if self.label_noise and not 0 <= self.label_noise.bounds[0] <= self.label_noise.bounds[1] <= 1:
+            least, most = self.label_noise.bounds
+            raise ValueError(f"`label_noise` must lie in [0, 1], got values from {least} to {most}")
+        kept = self.checkpoint_epochs
+        if kept is not None and (not kept or kept[0] < 0 or kept != sorted(set(kept))):
+            raise ValueError(f"`checkpoint_epochs` must be one or more epochs from 0 on, ascending, got {kept}")
+        return self
+
+    @property
+    def group_size(self) -> int:
+        """Networks that belong together: replicates, a pair, or one."""
+        return self.replicates or (1 if self.pairs is None else 2)
+
+
+class Images(Section):
+    """Where data sets come from."""
+
+    mirrors: list[str]
 
 
 class Recipes(Section):
@@ -268,6 +323,23 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _populations_fit_the_recipes(self) -> "Params":
+        for name, population in self.populations.items():
+            epochs = population.epochs or self.recipes.epochs
+            if population.checkpoint_epochs and population.checkpoint_epochs[-1] > epochs:
+                raise ValueError(
+                    f"`populations.{name}.checkpoint_epochs` ends with {population.checkpoint_epochs[-1]}, "
+                    f"but its networks train for {epochs} epochs"
+                )
+            for varied in population.pairs or ():
+                if _is_constant(self.distribution(name, varied)):
+                    raise ValueError(
+                        f"`populations.{name}.pairs` names `{varied}`, which can have one value only: "
+                        f"give `{varied}` a range or a choice of several"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _collections_are_defined(self) -> "Params":
         twice = sorted(self.populations.keys() & self.imported)
         if twice:
@@ -309,6 +381,12 @@ class Params(Section):
             for predictor in self.search.predictors
             if features in self.search.only.get(predictor, self.features.sets)
         )
+
+    def distribution(self, collection: str, hyperparameter: str) -> Range | Choice[Any]:
+        """Return what a hyperparameter of a collection's networks is drawn from; `label_noise` must be in use."""
+        section = self.populations[collection] if hyperparameter == LABEL_NOISE else self.recipes
+        found: Range | Choice[Any] = getattr(section, hyperparameter)
+        return found
 
     def definition(self, collection: str) -> Population | Imported:
         """Return what a collection is, made here or imported; raises `CnnzooError` for an unknown one."""

@@ -10,6 +10,7 @@ Shape letters: R rows of the matrix, P parameters, K networks.
 
 import csv
 import gzip
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ SIZES = ("config.num_layers", "config.num_units", "config.epochs", "config.epoch
 WHOLE = (*SIZES, "config.random_seed", "step")
 REAL = ("config.dropout", "config.init_std", "config.l2reg", "config.learning_rate", "config.train_fraction")
 NUMBERS = (*WHOLE, *REAL, *published.SCORE_COLUMNS)
+OPTIONAL_NUMBERS = (published.GROUP, "config.label_noise")
 ALLOWED = {"config.activation": VALUES["activation"], "laststep": ("True", "False")}
 OURS = r"[a-z0-9][a-z0-9_]*/\d{6,}"
 """The `modeldir` of a collection that `assemble` wrote."""
@@ -133,7 +135,9 @@ def _read_metrics(report: _Report) -> pd.DataFrame | None:
     except (OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
         report.add(published.METRICS, f"not a whole gzip file with a table ({error})")
         return None
-    header, expected = text.iloc[0].tolist(), ["", *published.METRICS_COLUMNS]
+    header = text.iloc[0].tolist()
+    optional = [name for name in published.OPTIONAL_COLUMNS if name in header]
+    expected = ["", *published.METRICS_COLUMNS, *optional]
     if header != expected:
         report.add(published.METRICS, _column_fault(header, expected))
         return None
@@ -161,7 +165,7 @@ def _to_numbers(report: _Report, text: pd.DataFrame, ours: bool) -> pd.DataFrame
     """Check every value; return the metrics with numbers in place of text, or None if some are not numbers."""
     metrics = text.copy()
     sound = True
-    for column in NUMBERS:
+    for column in [*NUMBERS, *(name for name in OPTIONAL_NUMBERS if name in text)]:
         values = pd.to_numeric(text[column], errors="coerce").to_numpy(dtype=np.float64)
         metrics[column] = values
         kind, bad = _judge(column, values, ours)
@@ -178,9 +182,9 @@ def _judge(column: str, values: NDArray[np.float64], ours: bool) -> tuple[str, N
     """Return what a column must hold, and where it does not. Values that were not numbers are NaN here."""
     if column in SIZES:
         return "a whole number of 1 or more", ~((values >= 1) & (values < 2**31) & (values == np.floor(values)))
-    if column in WHOLE:
+    if column in (*WHOLE, published.GROUP):
         return "a whole number", ~(np.isfinite(values) & (values == np.floor(values)))
-    if column.endswith("_accuracy"):
+    if column.endswith("_accuracy") or column == "config.label_noise":
         return "a fraction in [0, 1]", ~((values >= 0) & (values <= 1))
     if column.endswith("_loss") and not ours:
         return "a number", np.zeros(len(values), dtype=bool)  # published networks may have lost theirs
@@ -221,7 +225,7 @@ def _check_rows(report: _Report, metrics: pd.DataFrame, ours: bool) -> None:
         return
     first = np.flatnonzero(starts)  # (K,)
     own = first[np.cumsum(starts) - 1]  # (R,): the first row of each row's network
-    for column in published.CONFIG_COLUMNS:
+    for column in [*published.CONFIG_COLUMNS, *(name for name in published.OPTIONAL_COLUMNS if name in metrics)]:
         values = metrics[column].to_numpy()
         message = f"`{column}` is {{!r}}, but {{!r}} in the first row of the same network"
         report.add_lines(values != values[own], message, values, values[own])
@@ -237,10 +241,14 @@ def _check_steps(report: _Report, metrics: pd.DataFrame, first: NDArray[np.int64
     steps = metrics["step"].to_numpy(dtype=np.int64)
     epochs = metrics["config.epochs"].to_numpy(dtype=np.int64)
     between = metrics["config.epochs_between_checkpoints"].to_numpy(dtype=np.int64)
+    listed = metrics["config.checkpoint_epochs"].to_numpy() if "config.checkpoint_epochs" in metrics else None
     bad, got, wanted = np.zeros(len(steps), dtype=bool), dict[int, str](), dict[int, str]()
     for start, end in zip(first.tolist(), [*first[1:].tolist(), len(steps)], strict=True):
         found = steps[start:end].tolist()
-        expected = _expected_steps(int(epochs[start]), int(between[start]), at_most=len(steps))
+        if listed is None:
+            expected = _expected_steps(int(epochs[start]), int(between[start]), at_most=len(steps))
+        else:
+            expected = sorted((int(epoch) for epoch in re.findall(r"\d+", listed[start])), key=str)
         if found != expected:
             bad[start] = True
             got.setdefault(start, " ".join(map(str, found)))
@@ -291,6 +299,8 @@ def _check_split(report: _Report, metrics: pd.DataFrame) -> None:
     for epoch in np.unique(steps).astype(int).tolist():
         there = networks[steps == epoch]
         train[epoch] = set(there[: len(there) // 2])
+    if published.GROUP in metrics:
+        _check_groups(report, metrics, split)
     final = max(train)
     for epoch, half in train.items():
         if leaks := half ^ train[final]:
@@ -301,6 +311,15 @@ def _check_split(report: _Report, metrics: pd.DataFrame) -> None:
             )
 
 
+def _check_groups(report: _Report, metrics: pd.DataFrame, split: NDArray[np.int64]) -> None:
+    """Check that networks of one group stand together in the split, so that at most one group is in both halves."""
+    final = split[(metrics["step"] == metrics["config.epochs"]).to_numpy()[split]]
+    groups = pd.Series(metrics[published.GROUP].to_numpy()[final])
+    apart = groups[(groups != groups.shift()) & groups.duplicated()]
+    if len(apart):
+        report.add(published.SPLIT, f"the networks of group {apart.iloc[0]:.0f} do not stand together")
+
+
 def _check_diverged(report: _Report, metrics: pd.DataFrame) -> None:
     """Check diverged.csv: its columns, and that no network with rows is listed."""
     try:
@@ -309,12 +328,15 @@ def _check_diverged(report: _Report, metrics: pd.DataFrame) -> None:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         report.add(published.DIVERGED, f"cannot be read ({error}); it must exist, with its header, even if empty")
         return
-    if tuple(header) != published.DIVERGED_COLUMNS:
-        report.add(published.DIVERGED, _column_fault(header, list(published.DIVERGED_COLUMNS)))
+    optional = [name for name in published.OPTIONAL_COLUMNS if name in metrics and lines]
+    expected = [*published.DIVERGED_COLUMNS, *optional]
+    if header != expected:
+        report.add(published.DIVERGED, _column_fault(header, expected))
         return
+    epoch = header.index("diverged_epoch")
     kept = set(metrics["modeldir"].str.rpartition("/")[2])
     for number, line in enumerate(lines, start=2):
-        if len(line) != len(header) or not line[0].isdigit() or not line[-1].isdigit():
+        if len(line) != len(header) or not line[0].isdigit() or not line[epoch].isdigit():
             report.add(
                 published.DIVERGED, f"line {number}: expected {len(header)} values, network and epoch as numbers"
             )
