@@ -35,8 +35,8 @@ def replicates_picture(found: CollectionResults, divided: Components) -> Picture
     return Picture(
         name=f"{found.name}-replicates",
         title="What the seed alone changes",
-        caption="Networks above each other have equal hyperparameters: they differ in initial weights, training subset, "
-        "order of minibatches and dropout.",
+        caption="Networks above each other have equal hyperparameters: they differ in initial weights, training "
+        "subset, order of minibatches and dropout.",
         alt=f"Final test accuracies of {divided.networks} networks of {divided.configurations} configurations; the "
         f"seed's standard deviation is {np.sqrt(divided.within):.4f}.",
         png=drawing.draw(9, 3.4, paint),
@@ -61,8 +61,8 @@ def pairs_picture(found: CollectionResults) -> Picture | None:
     return Picture(
         name=f"{found.name}-pairs",
         title="What one hyperparameter alone changes",
-        caption="Each point is a pair of networks with the same seed and the same hyperparameters but one: accuracy with "
-        "the second value minus that with the first.",
+        caption="Each point is a pair of networks with the same seed and the same hyperparameters but one: accuracy "
+        "with the second value minus that with the first.",
         alt="Mean differences: " + ", ".join(f"{name} {mean:+.4f}" for name, mean in means.items()) + ".",
         png=drawing.draw(max(5.0, 3.6 * len(names)), 3.4, paint),
     )

@@ -1,9 +1,9 @@
 """What networks that belong together say: how much of the accuracy is the seed's, and what one hyperparameter does.
 
-Replicates share their hyperparameters and differ in the seed. The accuracy of replicate j of configuration i is taken as
-mean + a_i + e_ij with independent a (hyperparameters) and e (seed): a one-way random-effects model. Its variances are
-estimated by analysis of variance, unbiased also where diverged networks leave groups of unequal size (Searle, Casella
-and McCulloch 1992, Variance Components, section 3.6). The share var(a) / (var(a) + var(e)), the intraclass correlation,
+Replicates share their hyperparameters and differ in the seed. The accuracy of replicate j of configuration i is taken
+as mean + a_i + e_ij with independent a (hyperparameters) and e (seed): a one-way random-effects model. Its variances
+are estimated by analysis of variance, unbiased also where diverged networks leave groups of unequal size (Searle,
+Casella and McCulloch 1992, Variance Components, section 3.6). The share var(a) / (var(a) + var(e)), the intraclass correlation,
 is the R2 that the best function of the hyperparameters would reach.
 
 Shape letters: K networks, G groups, B resamples.
@@ -59,9 +59,8 @@ def seed_components(found: CollectionResults, params: Params) -> Components | No
         return None
     # Sums of deviations from the mean: sums of squares of accuracies near 1 would lose digits.
     deviation = found.accuracy - found.accuracy.mean()
-    sums = np.stack(
-        [np.bincount(groups, weights=power) for power in (np.ones_like(deviation), deviation, deviation**2)]
-    )
+    powers = (np.ones_like(deviation), deviation, deviation**2)
+    sums: Floats = np.array([np.bincount(groups, weights=power) for power in powers], dtype=np.float64)  # (3, G)
     between, within = components(sums)
     rng = seeds.generator(params.seed, "report.replicates", found.name)
     drawn = sums[:, rng.integers(0, count, (params.evaluate.bootstrap, count))]  # (3, B, G)
