@@ -37,6 +37,16 @@ def test_estimates_are_unbiased_though_groups_differ_in_size():
     assert (np.abs(found.mean(axis=0) - [0.5, 1.5]) < 4 * error).all()
 
 
+def test_expectations_are_exact_for_any_sizes():
+    """Estimates are quadratic, so their expectation is their sum over the columns of the design (unit variances)."""
+    sizes = [1, 2, 2, 3, 5, 20]
+    zero = [np.zeros(size) for size in sizes]
+    values = [sums_of([*zero[:i], unit, *zero[i + 1 :]]) for i, size in enumerate(sizes) for unit in np.eye(size)]
+    configurations = [sums_of([*zero[:i], np.ones(size), *zero[i + 1 :]]) for i, size in enumerate(sizes)]
+    assert np.sum([components(sums) for sums in configurations], axis=0) == pytest.approx([1, 0], abs=1e-12)
+    assert np.sum([components(sums) for sums in values], axis=0) == pytest.approx([0, 1], abs=1e-12)
+
+
 def test_a_negative_estimate_leaves_no_share():
     assert share(np.array(-0.2), np.array(1.0)) == 0
     assert share(np.array(3.0), np.array(1.0)) == 0.75

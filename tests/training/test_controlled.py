@@ -5,6 +5,7 @@ import pytest
 from trainings import TINY, Zoo, tiny_params
 
 from builders import make_images
+from cnnzoo.training.cohorts import group
 from cnnzoo.zoo import Collection, assemble
 from cnnzoo.zoo.checker import check
 from cnnzoo.zoo.recipes import draw
@@ -42,3 +43,8 @@ def test_wrong_labels_change_the_training_but_not_the_start(plain, tmp_path):
     assert zoo.epochs == (0, 1, 5)
     assert (weights[:, 0] == plain[:, 0]).all()
     assert (weights[:, 1] != plain[:, 1]).any(axis=1).all()
+
+
+def test_every_replicate_has_its_own_order_of_minibatches():
+    cohorts = group(draw(tiny_params(replicates=3), TINY), 256)
+    assert all(len({recipe.random_seed for recipe in cohort}) == 1 for cohort in cohorts)

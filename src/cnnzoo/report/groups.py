@@ -3,8 +3,8 @@
 Replicates share their hyperparameters and differ in the seed. The accuracy of replicate j of configuration i is taken
 as mean + a_i + e_ij with independent a (hyperparameters) and e (seed): a one-way random-effects model. Its variances
 are estimated by analysis of variance, unbiased also where diverged networks leave groups of unequal size (Searle,
-Casella and McCulloch 1992, Variance Components, section 3.6). The share var(a) / (var(a) + var(e)), the intraclass correlation,
-is the R2 that the best function of the hyperparameters would reach.
+Casella and McCulloch 1992, Variance Components, section 3.6). The share var(a) / (var(a) + var(e)), the
+intraclass correlation, is the R2 that the best function of the hyperparameters would reach.
 
 Shape letters: K networks, G groups, B resamples.
 """
