@@ -1,12 +1,13 @@
 """The parameters as strict, frozen records: their types, their bounds, and what must agree between them."""
 
-import math
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from cnnzoo.config import controlled
+from cnnzoo.config.distributions import Choice, Distinct, Range, Section
 from cnnzoo.core.errors import CnnzooError, did_you_mean
-from cnnzoo.network.hyperparameters import LABEL_NOISE, SAMPLED, Activation, Initializer, Optimizer
+from cnnzoo.network.hyperparameters import LABEL_NOISE, Activation, Initializer, Optimizer
 from cnnzoo.network.layout import Architecture
 
 Dataset = Literal["mnist5k", "mnist", "fashion_mnist", "cifar10", "svhn_cropped"]
@@ -36,16 +37,6 @@ SMALLEST_TRAINING_HALF = 12
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
-T = TypeVar("T")
-
-
-def _distinct(values: list[T]) -> list[T]:
-    if not values:
-        raise ValueError("must name at least one value")
-    if len(set(values)) != len(values):
-        raise ValueError(f"names a value twice: {values}")
-    return values
-
 
 def _no_former_name(name: Any) -> Any:
     if isinstance(name, str) and name in FORMER_NAMES:
@@ -58,15 +49,6 @@ FORMER_NAMES = {"nfn": "learned_probes"}
 PredictorName = Annotated[
     Literal["linear", "catboost", "dnn", "learned_probes", "stack"], BeforeValidator(_no_former_name)
 ]
-
-Distinct = Annotated[list[T], AfterValidator(_distinct)]
-"""One or more values, none repeated."""
-
-
-class Section(BaseModel):
-    """Base of every record: strict types, no unknown keys, immutable."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class Networks(Section):
@@ -86,49 +68,6 @@ class Imported(Networks):
     """A collection made by others, put into data/zoo by `cnnzoo import-zoo`."""
 
 
-class Range(Section):
-    """A distribution of one real hyperparameter: `uniform` or `log_uniform` between two bounds, or a `choice`."""
-
-    uniform: list[float] | None = None
-    log_uniform: list[float] | None = None
-    choice: Distinct[float] | None = None
-
-    @model_validator(mode="after")
-    def _is_one_distribution(self) -> "Range":
-        given = [name for name in ("uniform", "log_uniform", "choice") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of `uniform`, `log_uniform`, `choice`")
-        values = getattr(self, given[0])
-        if not all(math.isfinite(value) for value in values):
-            raise ValueError("all values must be finite numbers")
-        if given == ["choice"]:
-            return self
-        if len(values) != 2 or values[0] > values[1]:
-            raise ValueError(f"`{given[0]}` takes [low, high] with low <= high, got {values}")
-        if given == ["log_uniform"] and values[0] <= 0:
-            raise ValueError(f"`log_uniform` takes positive bounds, got {values}")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest value that can be drawn."""
-        values = self.uniform or self.log_uniform or self.choice or []
-        return min(values), max(values)
-
-
-class Choice(Section, Generic[T]):
-    """A categorical hyperparameter, drawn uniformly."""
-
-    choice: Distinct[T]
-
-
-def _is_constant(distribution: Range | Choice[Any]) -> bool:
-    if distribution.choice is not None:
-        return len(distribution.choice) == 1
-    low, high = distribution.bounds
-    return low == high
-
-
 class Population(Networks):
     """A collection to make: how many networks, how they are trained, and which of them belong together."""
 
@@ -138,7 +77,7 @@ class Population(Networks):
     """How many epochs its networks train for, if not `recipes.epochs`."""
     replicates: Annotated[int, Field(ge=2, le=10_000)] | None = None
     """So many networks in a row share their hyperparameters and differ in the seed."""
-    pairs: list[str] | None = None
+    pairs: Distinct[str] | None = None
     """Networks come in pairs with the same seed that differ in one of these hyperparameters, in turn."""
     label_noise: Range | None = None
     """The share of training labels that are replaced by wrong ones."""
@@ -151,33 +90,14 @@ class Population(Networks):
         return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _forms_whole_groups(self) -> "Population":
-        if self.replicates and self.pairs is not None:
-            raise ValueError("give `replicates` or `pairs`, not both")
-        if self.networks % self.group_size:
-            reason = f"`replicates={self.replicates}`" if self.replicates else "`pairs`"
-            raise ValueError(
-                f"{reason} needs a multiple of {self.group_size} as `networks`, got {self.networks}: "
-                "every group must be whole"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _pairs_differ_in_known_hyperparameters(self) -> "Population":
-        allowed = [*SAMPLED, *[LABEL_NOISE] * (self.label_noise is not None)]
-        for name in _distinct(self.pairs) if self.pairs is not None else ():
-            if name not in allowed:
-                raise ValueError(f"`pairs` names `{name}`{did_you_mean(name, allowed)}. Allowed: {', '.join(allowed)}.")
-        return self
-
-    @model_validator(mode="after")
-    def _has_sane_noise_and_checkpoints(self) -> "Population":
-        if self.label_noise and not 0 <= self.label_noise.bounds[0] <= self.label_noise.bounds[1] <= 1:
-            least, most = self.label_noise.bounds
-            raise ValueError(f"`label_noise` must lie in [0, 1], got values from {least} to {most}")
-        kept = self.checkpoint_epochs
-        if kept is not None and (not kept or kept[0] < 0 or kept != sorted(set(kept))):
-            raise ValueError(f"`checkpoint_epochs` must be one or more epochs from 0 on, ascending, got {kept}")
+    def _is_well_controlled(self) -> "Population":
+        controlled.check_groups(self.networks, self.replicates, self.pairs)
+        if self.pairs is not None:
+            controlled.check_pairs(self.pairs, self.label_noise is not None)
+        if self.label_noise is not None:
+            controlled.check_label_noise(*self.label_noise.bounds)
+        if self.checkpoint_epochs is not None:
+            controlled.check_checkpoint_epochs(self.checkpoint_epochs)
         return self
 
     @property
@@ -332,7 +252,7 @@ class Params(Section):
                     f"but its networks train for {epochs} epochs"
                 )
             for varied in population.pairs or ():
-                if _is_constant(self.distribution(name, varied)):
+                if self.distribution(name, varied).is_constant:
                     raise ValueError(
                         f"`populations.{name}.pairs` names `{varied}`, which can have one value only: "
                         f"give `{varied}` a range or a choice of several"

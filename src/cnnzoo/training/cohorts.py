@@ -68,7 +68,8 @@ def group(recipes: Iterable[Recipe], cohort_size: int) -> list[tuple[Recipe, ...
 def _shared(recipe: Recipe) -> object:
     """What the networks of a cohort have in common."""
     images = (recipe.random_seed, recipe.train_fraction, recipe.label_noise)
-    return images, recipe.optimizer, recipe.activation, recipe.architecture, recipe.checkpoints
+    epochs = (recipe.epochs, recipe.epochs_between_checkpoints, recipe.checkpoint_epochs)
+    return images, recipe.optimizer, recipe.activation, recipe.architecture, epochs
 
 
 def cohort_of(recipes: Sequence[Recipe], collection: str, image_size: int) -> Cohort:

@@ -12,10 +12,7 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +22,7 @@ from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.hyperparameters import VALUES
 from cnnzoo.network.layout import Layout
 from cnnzoo.zoo import format as published
+from cnnzoo.zoo.check_report import Report
 from cnnzoo.zoo.lenient import Readable
 from cnnzoo.zoo.recipes import checkpoint_epochs
 
@@ -38,8 +36,6 @@ ALLOWED = {"config.activation": VALUES["activation"], "laststep": ("True", "Fals
 OURS = r"[a-z0-9][a-z0-9_]*/\d{6,}"
 """The `modeldir` of a collection that `assemble` wrote."""
 
-T = TypeVar("T")
-
 
 def check(folder: Path) -> list[str]:
     """Return everything that is wrong with a collection folder, one message per fault; empty if it is sound.
@@ -49,7 +45,7 @@ def check(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         return [f"{folder}: no such folder"]
-    report = _Report(folder)
+    report = Report(folder)
     weights = report.attempt(published.open_weights, published.WEIGHTS)
     layout = report.attempt(published.read_layout, published.LAYOUT)
     text = _read_metrics(report)
@@ -64,7 +60,7 @@ def check_readable(folder: Path) -> tuple[list[str], list[str]]:
         found = Readable.of(folder)
     except CnnzooError as error:
         return [str(error)], []
-    report = _Report(folder)
+    report = Report(folder)
     _examine(report, None, found.layout, found.metrics, ours=False)
     if lost := found.final_rows_not_finite():
         report.add(published.WEIGHTS, f"row {lost[0]}, a final one, has weights that are not finite")
@@ -77,7 +73,7 @@ def claims_our_form(folder: Path) -> bool:
 
 
 def _examine(
-    report: "_Report", weights: NDArray[np.float32] | None, layout: Layout | None, text: pd.DataFrame | None, ours: bool
+    report: "Report", weights: NDArray[np.float32] | None, layout: Layout | None, text: pd.DataFrame | None, ours: bool
 ) -> None:
     """Check values and agreement of what was read."""
     metrics = _to_numbers(report, text, ours) if text is not None else None
@@ -93,38 +89,7 @@ def _examine(
         _check_finite(report, weights, np.ones_like(final) if ours else final)
 
 
-@dataclass
-class _Report:
-    """The faults found so far in one folder."""
-
-    folder: Path
-    problems: list[str] = field(default_factory=list)
-
-    def add(self, name: str, message: str) -> None:
-        """Note a fault of a file."""
-        self.problems.append(f"{self.folder / name}: {message}")
-
-    def add_lines(self, bad: Any, message: str, *columns: Any) -> None:
-        """Note a fault of metrics.csv.gz: the first line that `bad` (R,) marks, and how many more have it.
-
-        `{}` in the message stands for what the columns, each (R,), hold in that line.
-        """
-        lines = np.flatnonzero(np.asarray(bad, dtype=bool))
-        if len(lines):
-            values = [np.asarray(column, dtype=object)[lines[0]] for column in columns]
-            more = f" (and {len(lines) - 1} more lines)" if len(lines) > 1 else ""
-            self.add(published.METRICS, f"line {lines[0] + 2}: {message.format(*values)}{more}")
-
-    def attempt(self, read: Callable[[Path], T], name: str) -> T | None:
-        """Return what `read` makes of a file, or None and a noted fault."""
-        try:
-            return read(self.folder / name)
-        except CnnzooError as error:
-            self.problems.append(str(error))
-            return None
-
-
-def _read_metrics(report: _Report) -> pd.DataFrame | None:
+def _read_metrics(report: Report) -> pd.DataFrame | None:
     """Return metrics.csv.gz as text, the index as column ``, or None if its columns are not the published ones."""
     path = report.folder / published.METRICS
     try:
@@ -161,7 +126,7 @@ def _column_fault(header: list[str], expected: list[str]) -> str:
     return f"line 1: the columns are not the published ones: {'; '.join(faults)}"
 
 
-def _to_numbers(report: _Report, text: pd.DataFrame, ours: bool) -> pd.DataFrame | None:
+def _to_numbers(report: Report, text: pd.DataFrame, ours: bool) -> pd.DataFrame | None:
     """Check every value; return the metrics with numbers in place of text, or None if some are not numbers."""
     metrics = text.copy()
     sound = True
@@ -192,7 +157,7 @@ def _judge(column: str, values: NDArray[np.float64], ours: bool) -> tuple[str, N
 
 
 def _check_agreement(
-    report: _Report, weights: NDArray[np.float32] | None, layout: Layout | None, metrics: pd.DataFrame | None
+    report: Report, weights: NDArray[np.float32] | None, layout: Layout | None, metrics: pd.DataFrame | None
 ) -> None:
     """Check that matrix, layout and metrics belong together."""
     if weights is not None and metrics is not None and len(weights) != len(metrics):
@@ -215,7 +180,7 @@ def _check_agreement(
             report.add_lines(found != expected, message, found)
 
 
-def _check_rows(report: _Report, metrics: pd.DataFrame, ours: bool) -> None:
+def _check_rows(report: Report, metrics: pd.DataFrame, ours: bool) -> None:
     """Check that the rows of a network are consecutive, complete, in order, and share their hyperparameters."""
     names = metrics["modeldir"]
     starts = (names != names.shift()).to_numpy()
@@ -236,7 +201,7 @@ def _check_rows(report: _Report, metrics: pd.DataFrame, ours: bool) -> None:
         report.add_lines(again, "network {!r} has step {:.0f} twice", names, metrics["step"])
 
 
-def _check_steps(report: _Report, metrics: pd.DataFrame, first: NDArray[np.int64]) -> None:
+def _check_steps(report: Report, metrics: pd.DataFrame, first: NDArray[np.int64]) -> None:
     """Check the steps of each network; `first` (K,) holds its first row."""
     steps = metrics["step"].to_numpy(dtype=np.int64)
     epochs = metrics["config.epochs"].to_numpy(dtype=np.int64)
@@ -270,7 +235,7 @@ def _expected_steps(epochs: int, between: int, at_most: int) -> list[int]:
     return [checkpoints[position] for position in published.row_order(checkpoints)]
 
 
-def _check_names(report: _Report, metrics: pd.DataFrame) -> None:
+def _check_names(report: Report, metrics: pd.DataFrame) -> None:
     """Check what our own collections promise of `modeldir`, index, `laststep` and gzip header."""
     names, steps = metrics["modeldir"], metrics["step"].astype("int64")
     collection = names.str.partition("/")[0].mode()[0]
@@ -289,7 +254,7 @@ def _check_names(report: _Report, metrics: pd.DataFrame) -> None:
         report.add(published.METRICS, "its gzip header holds a name or a time: equal content would give unequal bytes")
 
 
-def _check_split(report: _Report, metrics: pd.DataFrame) -> None:
+def _check_split(report: Report, metrics: pd.DataFrame) -> None:
     """Check that split.csv is a permutation that puts the same networks into the training half at every epoch."""
     split = report.attempt(lambda path: published.read_split(path, len(metrics)), published.SPLIT)
     if split is None:
@@ -311,7 +276,7 @@ def _check_split(report: _Report, metrics: pd.DataFrame) -> None:
             )
 
 
-def _check_groups(report: _Report, metrics: pd.DataFrame, split: NDArray[np.int64]) -> None:
+def _check_groups(report: Report, metrics: pd.DataFrame, split: NDArray[np.int64]) -> None:
     """Check that networks of one group stand together in the split, so that at most one group is in both halves."""
     final = split[(metrics["step"] == metrics["config.epochs"]).to_numpy()[split]]
     groups = pd.Series(metrics[published.GROUP].to_numpy()[final])
@@ -320,7 +285,7 @@ def _check_groups(report: _Report, metrics: pd.DataFrame, split: NDArray[np.int6
         report.add(published.SPLIT, f"the networks of group {apart.iloc[0]:.0f} do not stand together")
 
 
-def _check_diverged(report: _Report, metrics: pd.DataFrame) -> None:
+def _check_diverged(report: Report, metrics: pd.DataFrame) -> None:
     """Check diverged.csv: its columns, and that no network with rows is listed."""
     try:
         with (report.folder / published.DIVERGED).open(encoding="utf-8", newline="") as file:
@@ -344,7 +309,7 @@ def _check_diverged(report: _Report, metrics: pd.DataFrame) -> None:
             report.add(published.DIVERGED, f"line {number}: network {line[0]} is listed as diverged, but has rows")
 
 
-def _check_finite(report: _Report, weights: NDArray[np.float32], required: NDArray[np.bool_]) -> None:
+def _check_finite(report: Report, weights: NDArray[np.float32], required: NDArray[np.bool_]) -> None:
     """Check that the weights are finite in the `required` (R,) rows. Streams the file in blocks.
 
     The file is read, not mapped: mapped pages count as memory of the process.
