@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cnnzoo.images import ImageSet
 from cnnzoo.network.layout import layout_of
 from cnnzoo.zoo import assemble
-from cnnzoo.zoo.recipes import Recipe, checkpoint_epochs
+from cnnzoo.zoo.recipes import Recipe
 from cnnzoo.zoo.shards import METRICS, NEVER, Origin, Shard, write_shard
 
 COLLECTION = "tiny"
@@ -60,7 +60,7 @@ def make_recipes(networks: int | Iterable[int], **changes: Any) -> list[Recipe]:
 
 def epochs_of(recipe: Recipe) -> tuple[int, ...]:
     """The checkpoint epochs of a network, ascending."""
-    return checkpoint_epochs(recipe.epochs, recipe.epochs_between_checkpoints)
+    return recipe.checkpoints
 
 
 def quality(recipe: Recipe, epoch: int) -> float:

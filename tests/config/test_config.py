@@ -119,6 +119,15 @@ FAULTS = [
     ("populations.mnist5k.epochs", 0, ["`populations.mnist5k.epochs`", "1", "0"]),
     ("forecast.features", "weights.4", ["`forecast.features`: feature set `weights.4`", "there is no layer 4"]),
     ("populations.mnist5k.networks", 1, ["`populations.mnist5k.networks`", "2", "1"]),
+    ("populations.mnist5k.replicates", 1, ["`populations.mnist5k.replicates`", "2", "1"]),
+    ("populations.mnist5k.replicates", 3, ["`replicates=3` needs a multiple of 3 as `networks`, got 512"]),
+    ("populations.mnist5k.pairs", "dropuot", ["`pairs` names `dropuot`", "did you mean `dropout`?"]),
+    ("populations.mnist5k.pairs", "label_noise", ["`pairs` names `label_noise`", "Allowed: learning_rate"]),
+    ("populations.mnist5k.pairs", [], ["must name at least one value"]),
+    ("populations.mnist5k.label_noise", {"uniform": [0.0, 1.5]}, ["`label_noise` must lie in [0, 1]", "1.5"]),
+    ("populations.mnist5k.checkpoint_epochs", [0, 5, 5], ["`checkpoint_epochs`", "ascending", "[0, 5, 5]"]),
+    ("populations.mnist5k.checkpoint_epochs", [-1, 5], ["`checkpoint_epochs`", "from 0 on"]),
+    ("populations.mnist5k.checkpoint_epochs", [0, 87], ["`populations.mnist5k.checkpoint_epochs` ends with 87", "86"]),
     ("populations.mnist5k.minibatch", 0, ["`populations.mnist5k.minibatch`", "1", "0"]),
     ("populations.mnist5k.num_layers", 9, ["`populations.mnist5k.num_layers`", "4", "9"]),
     ("recipes.epochs", 0, ["`recipes.epochs`", "1", "0"]),
@@ -269,6 +278,7 @@ def test_shipped_params_describe_the_documented_collection():
     assert (params.seed, params.datasets, params.collections) == (20200226, ["mnist5k"], ["mnist5k"])
     assert params.populations["mnist5k"].model_dump() == {
         "dataset": "mnist5k", "networks": 512, "minibatch": 64, "num_units": 16, "num_layers": 3, "epochs": None,
+            "replicates": None, "pairs": None, "label_noise": None, "checkpoint_epochs": None,
     }  # fmt: skip
     recipe = "wstats-layers:0,1,2,3-qts:0,25,50,75,100"
     assert params.features.sets == ["hyper", recipe, "probes", f"{recipe}+probes"]

@@ -132,3 +132,12 @@ def test_a_bad_trial_is_cut_short_after_its_first_fold_but_none_of_the_first_thr
     assert [trial.state for trial in study.trials] == [COMPLETE, COMPLETE, COMPLETE, COMPLETE, PRUNED, COMPLETE]
     assert [sum(number == trial for number, _ in scripted.fits) for trial in range(6)] == [3, 3, 3, 3, 1, 3]
     assert [sorted(trial.intermediate_values) for trial in study.trials] == [[0, 1, 2]] * 4 + [[0], [0, 1, 2]]
+
+
+def test_folds_divide_no_group():
+    groups = np.array([4, 4, 0, 0, 0, 9, 9, 2, 7, 7])
+    folds = draw_folds(10, 3, 7, "tiny", groups)
+    assert sorted(np.concatenate(folds).tolist()) == list(range(10))
+    held = [set(groups[fold]) for fold in folds]
+    assert sum(map(len, held)) == 5
+    assert all(held)

@@ -13,10 +13,9 @@ SIZES = {"cnnzoo_shared_bytes": ctypes.c_int, "cnnzoo_scaled_size": ctypes.c_int
 
 
 class Device:
-    attributes = {"MaxSharedMemoryPerBlockOptin": 227 << 10}
-
     def __init__(self, index):
         self.index = index
+        self.attributes = {"MaxSharedMemoryPerBlockOptin": 227 << 10}
 
     def __enter__(self):
         return self
@@ -69,7 +68,7 @@ class Stream:
         pass
 
 
-class cuda:
+class cuda:  # noqa: N801 - as CuPy calls it
     Device = Device
 
     @staticmethod

@@ -231,8 +231,8 @@ def test_what_if_changes_the_named_collections_and_nothing_else():
 @pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "svhn_cropped"])
 def test_what_if_knows_the_published_collections(dataset):
     params = what_if(make_params(), [dataset])
-    expected = {"dataset": dataset, "networks": 30_000, "minibatch": 512, "epochs": None}
-    assert params.populations[dataset].model_dump() == expected | {"num_units": 16, "num_layers": 3}
+    expected = {"dataset": dataset, "networks": 30_000, "minibatch": 512}
+    assert params.populations[dataset].model_dump(exclude_none=True) == expected | {"num_units": 16, "num_layers": 3}
     assert dataset in params.datasets
     assert params.populations["mnist5k"] == make_params().populations["mnist5k"]
     assert what_if(make_params(), [dataset], 50, 3).populations[dataset].networks == 50
@@ -244,7 +244,7 @@ def test_what_if_takes_a_defined_collection_of_a_published_name_as_it_is():
     values["datasets"] = ["mnist5k", "mnist"]
     values["populations"]["mnist"] = {"dataset": "mnist", "networks": 44, "minibatch": 32}
     params = what_if(config.validate(values, "test"), ["mnist"], None, 2)
-    assert params.populations["mnist"].model_dump(exclude={"num_units", "num_layers"}) == {
+    assert params.populations["mnist"].model_dump(exclude={"num_units", "num_layers"}, exclude_none=True) == {
         "dataset": "mnist", "networks": 44, "minibatch": 32, "epochs": 2,
     }  # fmt: skip
 

@@ -1,6 +1,6 @@
 import math
 import re
-from dataclasses import astuple, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -174,7 +174,9 @@ def test_csv_keeps_every_digit_and_gives_the_same_bytes_twice(drawn, tmp_path):
     assert recipes.read(tmp_path / "a.csv") == drawn
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     for read in recipes.read(tmp_path / "a.csv")[:3]:
-        assert [type(value) for value in astuple(read)] == [field.type for field in fields(Recipe)]
+        assert [type(value) for value in read.values().values()] == [
+            field.type for field in fields(Recipe) if field.name in COLUMNS
+        ]
 
 
 def written(tmp_path, count=4):

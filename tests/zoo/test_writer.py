@@ -6,9 +6,8 @@ import gzip
 import hashlib
 import tracemalloc
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ from cnnzoo.core.atomic import atomic_file
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.zoo import assemble, first_rows, writer
 from cnnzoo.zoo import format as published
-from cnnzoo.zoo.recipes import Recipe
+from cnnzoo.zoo.recipes import COLUMNS, KINDS, Recipe
 from cnnzoo.zoo.shards import METRICS, NEVER, Shard, write_shard
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -301,7 +300,7 @@ format, the order of rows or the drawing of the split changes: whoever pulls a c
 def exact_recipe(network: int) -> Recipe:
     """Return a recipe without a number that binary fractions cannot hold."""
     words = EXACT_CONFIG.get(network, EXACT_CONFIG[4]).split(",")
-    kinds = [kind for name, kind in get_type_hints(Recipe).items() if name != "network"]
+    kinds = [KINDS[name] for name in COLUMNS if name != "network"]
     return Recipe(network, *(kind(word) for kind, word in zip(kinds, words, strict=True)))
 
 
@@ -440,7 +439,7 @@ def test_of_a_stale_and_a_valid_shard_the_one_with_the_wanted_recipe_serves(tmp_
     np.testing.assert_array_equal(np.load(tmp_path / "zoo" / "weights.npy")[0], exact_weights(0)[0])
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Recipe) if field.name != "network"])
+@pytest.mark.parametrize("name", [name for name in COLUMNS if name != "network"])
 def test_a_recipe_that_changed_in_any_hyperparameter_is_another_one(tiny, tmp_path, name):
     _, _, recipes, shards = tiny
     value = getattr(recipes[1], name)

@@ -1,12 +1,13 @@
 """The parameters as strict, frozen records: their types, their bounds, and what must agree between them."""
 
-import math
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from cnnzoo.config import controlled
+from cnnzoo.config.distributions import Choice, Distinct, Range, Section
 from cnnzoo.core.errors import CnnzooError, did_you_mean
-from cnnzoo.network.hyperparameters import Activation, Initializer, Optimizer
+from cnnzoo.network.hyperparameters import LABEL_NOISE, Activation, Initializer, Optimizer
 from cnnzoo.network.layout import Architecture
 
 Dataset = Literal["mnist5k", "mnist", "fashion_mnist", "cifar10", "svhn_cropped"]
@@ -36,16 +37,6 @@ SMALLEST_TRAINING_HALF = 12
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
-T = TypeVar("T")
-
-
-def _distinct(values: list[T]) -> list[T]:
-    if not values:
-        raise ValueError("must name at least one value")
-    if len(set(values)) != len(values):
-        raise ValueError(f"names a value twice: {values}")
-    return values
-
 
 def _no_former_name(name: Any) -> Any:
     if isinstance(name, str) and name in FORMER_NAMES:
@@ -58,15 +49,6 @@ FORMER_NAMES = {"nfn": "learned_probes"}
 PredictorName = Annotated[
     Literal["linear", "catboost", "dnn", "learned_probes", "stack"], BeforeValidator(_no_former_name)
 ]
-
-Distinct = Annotated[list[T], AfterValidator(_distinct)]
-"""One or more values, none repeated."""
-
-
-class Section(BaseModel):
-    """Base of every record: strict types, no unknown keys, immutable."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class Networks(Section):
@@ -87,54 +69,47 @@ class Imported(Networks):
 
 
 class Population(Networks):
-    """A collection to make: how many networks, and how they are trained."""
+    """A collection to make: how many networks, how they are trained, and which of them belong together."""
 
     networks: Annotated[int, Field(ge=2, le=1_000_000)]
     minibatch: Annotated[int, Field(ge=1, le=65_536)]
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """How many epochs its networks train for, if not `recipes.epochs`."""
+    replicates: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    """So many networks in a row share their hyperparameters and differ in the seed."""
+    pairs: Distinct[str] | None = None
+    """Networks come in pairs with the same seed that differ in one of these hyperparameters, in turn."""
+    label_noise: Range | None = None
+    """The share of training labels that are replaced by wrong ones."""
+    checkpoint_epochs: list[int] | None = None
+    """The epochs that are kept, if not those of `recipes.epochs_between_checkpoints`; the last one always is."""
+
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_well_controlled(self) -> "Population":
+        controlled.check_groups(self.networks, self.replicates, self.pairs)
+        if self.pairs is not None:
+            controlled.check_pairs(self.pairs, self.label_noise is not None)
+        if self.label_noise is not None:
+            controlled.check_label_noise(*self.label_noise.bounds)
+        if self.checkpoint_epochs is not None:
+            controlled.check_checkpoint_epochs(self.checkpoint_epochs)
+        return self
+
+    @property
+    def group_size(self) -> int:
+        """Networks that belong together: replicates, a pair, or one."""
+        return self.replicates or (1 if self.pairs is None else 2)
 
 
 class Images(Section):
     """Where data sets come from."""
 
     mirrors: list[str]
-
-
-class Range(Section):
-    """A distribution of one real hyperparameter: `uniform` or `log_uniform` between two bounds, or a `choice`."""
-
-    uniform: list[float] | None = None
-    log_uniform: list[float] | None = None
-    choice: Distinct[float] | None = None
-
-    @model_validator(mode="after")
-    def _is_one_distribution(self) -> "Range":
-        given = [name for name in ("uniform", "log_uniform", "choice") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of `uniform`, `log_uniform`, `choice`")
-        values = getattr(self, given[0])
-        if not all(math.isfinite(value) for value in values):
-            raise ValueError("all values must be finite numbers")
-        if given == ["choice"]:
-            return self
-        if len(values) != 2 or values[0] > values[1]:
-            raise ValueError(f"`{given[0]}` takes [low, high] with low <= high, got {values}")
-        if given == ["log_uniform"] and values[0] <= 0:
-            raise ValueError(f"`log_uniform` takes positive bounds, got {values}")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest value that can be drawn."""
-        values = self.uniform or self.log_uniform or self.choice or []
-        return min(values), max(values)
-
-
-class Choice(Section, Generic[T]):
-    """A categorical hyperparameter, drawn uniformly."""
-
-    choice: Distinct[T]
 
 
 class Recipes(Section):
@@ -268,6 +243,23 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _populations_fit_the_recipes(self) -> "Params":
+        for name, population in self.populations.items():
+            epochs = population.epochs or self.recipes.epochs
+            if population.checkpoint_epochs and population.checkpoint_epochs[-1] > epochs:
+                raise ValueError(
+                    f"`populations.{name}.checkpoint_epochs` ends with {population.checkpoint_epochs[-1]}, "
+                    f"but its networks train for {epochs} epochs"
+                )
+            for varied in population.pairs or ():
+                if self.distribution(name, varied).is_constant:
+                    raise ValueError(
+                        f"`populations.{name}.pairs` names `{varied}`, which can have one value only: "
+                        f"give `{varied}` a range or a choice of several"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _collections_are_defined(self) -> "Params":
         twice = sorted(self.populations.keys() & self.imported)
         if twice:
@@ -309,6 +301,12 @@ class Params(Section):
             for predictor in self.search.predictors
             if features in self.search.only.get(predictor, self.features.sets)
         )
+
+    def distribution(self, collection: str, hyperparameter: str) -> Range | Choice[Any]:
+        """Return what a hyperparameter of a collection's networks is drawn from; `label_noise` must be in use."""
+        section = self.populations[collection] if hyperparameter == LABEL_NOISE else self.recipes
+        found: Range | Choice[Any] = getattr(section, hyperparameter)
+        return found
 
     def definition(self, collection: str) -> Population | Imported:
         """Return what a collection is, made here or imported; raises `CnnzooError` for an unknown one."""

@@ -98,8 +98,9 @@ class ZooDataModule(lightning.LightningDataModule):
         return self.test_dataloader()
 
     def _divide(self, zoo: Collection, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows that train and those that validate, by network."""
-        networks = np.unique(zoo.networks[rows])
+        """Return the rows that train and those that validate, by network, or by group where networks come in groups."""
+        groups = zoo.groups[rows]
+        networks = np.unique(groups)
         count = round(self.validation * len(networks))
         if not 0 < count < len(networks):
             raise CnnzooError(
@@ -107,5 +108,5 @@ class ZooDataModule(lightning.LightningDataModule):
                 "at least one must be on each side"
             )
         chosen = generator(self.seed, "data/validation").permutation(networks)[:count]
-        validates = np.isin(zoo.networks[rows], chosen)
+        validates = np.isin(groups, chosen)
         return rows[~validates], rows[validates]

@@ -41,7 +41,7 @@ from cnnzoo.features.parts import (
     Weights,
     columns_of,
 )
-from cnnzoo.network.hyperparameters import SAMPLED
+from cnnzoo.network.hyperparameters import LABEL_NOISE, SAMPLED
 from cnnzoo.network.layout import layout_of
 
 __all__ = ["PUBLISHED", "check_feature_sets", "columns_of", "parse"]
@@ -91,7 +91,7 @@ def _held(part: Part) -> set[object]:
     """Return what a part describes, such that parts of one kind share columns if they share any of it."""
     match part:
         case Hyper():
-            return set(part.hyperparameters)
+            return {*part.hyperparameters, *part.optional}
         case Statistics(layers=None) | Weights() | Probes():
             return {"all"}
         case Products():
@@ -122,8 +122,8 @@ def _parse_part(text: str, whole: str) -> Part:
 
 def _build_hyper(text: str, hyperparameter: str | None) -> Hyper | None:
     if hyperparameter is None:
-        return Hyper(text, SAMPLED)
-    return Hyper(text, (hyperparameter,)) if hyperparameter in SAMPLED else None
+        return Hyper(text, SAMPLED, (LABEL_NOISE,))
+    return Hyper(text, (hyperparameter,)) if hyperparameter in (*SAMPLED, LABEL_NOISE) else None
 
 
 def _build_statistics(text: str, layers: str, percentiles: str) -> Statistics | None:

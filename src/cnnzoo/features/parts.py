@@ -10,7 +10,7 @@ same for networks with any number of layers; other columns by the tensor (`conv2
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from cnnzoo.core.errors import CnnzooError
@@ -88,14 +88,17 @@ class Weights:
 
 @dataclass(frozen=True)
 class Hyper:
-    """Sampled hyperparameters, by the names of `hyperparameters.SAMPLED`."""
+    """Sampled hyperparameters, by their names in `network.hyperparameters`."""
 
     name: str
     hyperparameters: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    """Those that are sampled in some collections only."""
 
-    def columns(self) -> list[str]:
-        """Return the names of their columns in metrics.csv.gz."""
-        return [f"config.{name}" for name in self.hyperparameters]
+    def columns(self, known: Container[str] = ()) -> list[str]:
+        """Return the names of their columns in a metrics.csv.gz with the columns `known`."""
+        optional = [f"config.{name}" for name in self.optional]
+        return [f"config.{name}" for name in self.hyperparameters] + [name for name in optional if name in known]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from cnnzoo.core.artifacts import slug
 from cnnzoo.core.atomic import atomic_file, atomic_folder
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.features.names import parse
-from cnnzoo.features.parts import Part, Weights, columns_of
+from cnnzoo.features.parts import Hyper, Part, Weights, columns_of
 from cnnzoo.features.tables import CATEGORIES, part_tables
 from cnnzoo.zoo import Collection
 
@@ -51,6 +51,8 @@ def read_features(collection: Collection, folder: Path, name: str, rows: NDArray
 
 def feature_columns(part: Part, collection: Collection) -> list[str]:
     """Return the names of a part's features; raises `CnnzooError` for a layer that the networks do not have."""
+    if isinstance(part, Hyper):
+        return part.columns(known=collection.metrics.columns)
     return columns_of(part, collection.layout)
 
 

@@ -68,7 +68,7 @@ def hyperparameters(metrics: pd.DataFrame, part: Hyper) -> pd.DataFrame:
     Raises `CnnzooError` for a missing column or an unknown category.
     """
     table: dict[str, Any] = {}
-    for column in part.columns():
+    for column in part.columns(known=metrics.columns):
         values = config_column(metrics, column, part)
         known = CATEGORIES.get(column)
         table[column] = pd.Categorical(values, categories=known) if known else values.astype(np.float64)

@@ -11,6 +11,8 @@ from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.atomic import atomic_folder
 from cnnzoo.report import tables
 from cnnzoo.report.forecast_figures import forecast_picture
+from cnnzoo.report.group_figures import pairs_picture, replicates_picture
+from cnnzoo.report.groups import seed_components
 from cnnzoo.report.leaderboard_figures import activation_picture, best_picture, leaderboard_picture
 from cnnzoo.report.overview_figures import distribution_picture, map_picture
 from cnnzoo.report.page import Overview, Section, render
@@ -44,11 +46,15 @@ def write_report(artifacts: Artifacts, params: Params) -> None:
     overview = Overview(
         leaderboard_picture(results), distribution_picture(results), map_picture(results), transfer_picture(results)
     )
-    sections = [_section(found) for found in results.collections]
+    sections = [_section(found, params) for found in results.collections]
     pictures = overview.pictures + [picture for one in sections for picture in (one.forecast, *one.pictures)]
     facts = {
         SUMMARY: {found.name: tables.summary(found) for found in results.collections},
         METRICS: {found.name: tables.headline(found) for found in results.collections},
+    }
+    grouped = {
+        "replicates": tables.replicates({one.found.name: one.replicates for one in sections}),
+        "pairs": tables.pairs(results),
     }
     with atomic_folder(artifacts.report) as folder:
         (folder / FIGURES).mkdir()
@@ -56,14 +62,17 @@ def write_report(artifacts: Artifacts, params: Params) -> None:
             (folder / FIGURES / f"{picture.name}.png").write_bytes(picture.png)
         for table in TABLES:
             table(results).to_csv(folder / f"{table.__name__}.csv", index=False, lineterminator="\n")
+        for name, rows in grouped.items():
+            if not rows.empty:
+                rows.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
         for name, content in facts.items():
             (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         (folder / PAGE).write_text(render(sections, overview, params), encoding="utf-8")
 
 
-def _section(found: CollectionResults) -> Section:
-    of_scores = (best_picture, predicted_picture, activation_picture, importance_picture)
-    drawn = [draw(found) for draw in of_scores]
-    return Section(
-        found, forecast_picture(found), [*(picture for picture in drawn if picture is not None), *zoo_pictures(found)]
-    )
+def _section(found: CollectionResults, params: Params) -> Section:
+    drawn = [draw(found) for draw in (best_picture, predicted_picture, activation_picture, importance_picture)]
+    replicates = seed_components(found, params)
+    drawn += [replicates_picture(found, replicates) if replicates else None, pairs_picture(found)]
+    pictures = [picture for picture in drawn if picture is not None]
+    return Section(found, forecast_picture(found), [*pictures, *zoo_pictures(found)], replicates)

@@ -16,6 +16,7 @@ from cnnzoo.config import Params
 from cnnzoo.core.results import RECIPE
 from cnnzoo.drawing import Picture
 from cnnzoo.report import tables
+from cnnzoo.report.groups import GROUP, Components
 from cnnzoo.report.labels import KINDS, features_label, kind_of, predictor_label
 from cnnzoo.report.results import CollectionResults
 
@@ -35,6 +36,8 @@ class Section:
     forecast: Picture
     pictures: Sequence[Picture]
     """All others, in the order of the page."""
+    replicates: Components | None = None
+    """How the variance of its accuracy is divided, if its networks are replicated."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,11 @@ def render(sections: Sequence[Section], overview: Overview, params: Params) -> s
             "checkpoints": sum(fact["checkpoints"] for fact in facts),
         },
         collections=[_collection(section) for section in sections],
-        rows=[_row(section.found, row) for section in sections for _, row in section.found.scores.iterrows()],
+        rows=[
+            _row(section.found, row) | _ceiling(section, row)
+            for section in sections
+            for _, row in section.found.scores.iterrows()
+        ],
         kinds=[(kind, words) for kind, words in KINDS.items() if kind in kinds],
         leaderboard=overview.leaderboard,
         distributions=overview.distributions,
@@ -83,6 +90,7 @@ def render(sections: Sequence[Section], overview: Overview, params: Params) -> s
         confidence=f"{params.evaluate.confidence:.0%}",
         trials=params.search.trials,
         folds=params.search.folds,
+        grouped=any(GROUP in section.found.final for section in sections),
         params=[(name, _parameter(params, name)) for name in SHOWN_PARAMS],
         versions=[(name, _version(name)) for name in MADE_WITH],
     )
@@ -105,9 +113,29 @@ def _collection(section: Section) -> dict[str, Any]:
         "recipe": None if recipe is None or recipe.name == best.name else _row(found, recipe),
         "verdicts": [_verdict(best, baseline), *_gain_verdict(best)],
         "ceiling": _number(best["kendall_tau_ceiling"]),
+        "replicates": None if section.replicates is None else _replicates(section.replicates),
         "pictures": section.pictures,
         "diverged": _diverged(found.diverged),
     }
+
+
+def _replicates(divided: Components) -> dict[str, Any]:
+    """Return how the variance of accuracy is divided, as texts."""
+    return {
+        "configurations": divided.configurations,
+        "networks": divided.networks,
+        "share": _number(divided.share),
+        "interval": f"{_number(divided.low)} to {_number(divided.high)}",
+        "hyperparameters": f"{divided.share:.1%}",
+        "seed": f"{1 - divided.share:.1%}",
+        "spread": _number(100 * np.sqrt(divided.within), 2),
+    }
+
+
+def _ceiling(section: Section, row: "pd.Series[Any]") -> dict[str, str]:
+    """Return the highest R2 that can be expected of a predictor that sees hyperparameters alone, where it is known."""
+    known = section.replicates is not None and kind_of(row["features"]) == "hyperparameters"
+    return {"ceiling": _number(section.replicates.share) if known and section.replicates else ""}
 
 
 def _row(found: CollectionResults, row: "pd.Series[Any]") -> dict[str, Any]:

@@ -3,12 +3,15 @@
 Accuracies are fractions.
 """
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cnnzoo.core.results import GAIN_COLUMNS, SCORES_COLUMNS
+from cnnzoo.report.groups import Components, pair_differences
 from cnnzoo.report.labels import feature_label, features_label, kind_of, predictor_label
 from cnnzoo.report.results import CollectionResults, Results, is_recipe
 
@@ -103,6 +106,16 @@ def forecast(results: Results) -> pd.DataFrame:
 def stopping(results: Results) -> pd.DataFrame:
     """Return what early stopping by forecasts costs and saves, of all collections."""
     return pd.concat([found.stopping for found in results.collections], ignore_index=True)
+
+
+def pairs(results: Results) -> pd.DataFrame:
+    """Return the differences within the pairs of all collections; no rows where there are none."""
+    return pd.concat([pair_differences(found) for found in results.collections], ignore_index=True)
+
+
+def replicates(divided: Mapping[str, Components | None]) -> pd.DataFrame:
+    """Return how the variance of each collection with replicates is divided; no rows where there are none."""
+    return pd.DataFrame([{"collection": name} | asdict(one) for name, one in divided.items() if one is not None])
 
 
 def summary(found: CollectionResults) -> dict[str, Any]:

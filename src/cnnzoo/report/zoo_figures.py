@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cnnzoo import drawing
 from cnnzoo.drawing import Picture
-from cnnzoo.network.hyperparameters import RANGED, SAMPLED
+from cnnzoo.network.hyperparameters import LABEL_NOISE, RANGED, SAMPLED
 from cnnzoo.report import tables
 from cnnzoo.report.results import CollectionResults
 
@@ -121,14 +121,15 @@ def _apart(epochs: list[int]) -> list[int]:
 
 
 def _hyperparameters(found: CollectionResults) -> Picture:
-    shown = [name for name in SAMPLED if found.final[f"config.{name}"].nunique() > 1]
+    sampled = [*SAMPLED, *[LABEL_NOISE] * (f"config.{LABEL_NOISE}" in found.final)]
+    shown = [name for name in sampled if found.final[f"config.{name}"].nunique() > 1]
     columns = min(4, max(1, len(shown)))
     rows = max(1, -(-len(shown) // columns))
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
         for axis, name in zip(axes.flat, shown, strict=False):
-            (_ranged if name in RANGED else _chosen)(axis, found, name)
+            (_ranged if name in (*RANGED, LABEL_NOISE) else _chosen)(axis, found, name)
             axis.set_title(name)
         for axis in axes.flat[len(shown) :]:
             axis.set_axis_off()

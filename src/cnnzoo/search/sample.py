@@ -23,6 +23,8 @@ class Sample:
     networks: Sequence[str]
     features: pd.DataFrame
     target: NDArray[np.float64]
+    groups: NDArray[np.int64] | None = None
+    """The group of each network (n,), which no fold divides; None: each network is one of its own."""
 
     def digest(self) -> str:
         """Return a hash of features, their names, and targets."""
@@ -36,4 +38,5 @@ def read_sample(artifacts: Artifacts, zoo: Collection, collection: str, features
     rows = zoo.final(half)
     table = read_features(zoo, artifacts.features(collection), features, rows)
     metrics = zoo.metrics.iloc[rows]
-    return Sample(rows, metrics["modeldir"].tolist(), table, metrics[TARGET].to_numpy(dtype=np.float64))
+    accuracy = metrics[TARGET].to_numpy(dtype=np.float64)
+    return Sample(rows, metrics["modeldir"].tolist(), table, accuracy, zoo.groups[rows])

@@ -18,10 +18,16 @@ PRUNING_STARTUP_TRIALS = 3
 """Trials that are never cut short: the median of fewer says little."""
 
 
-def draw_folds(networks: int, folds: int, seed: int, collection: str) -> list[NDArray[np.int64]]:
-    """Return the validation networks of each fold: a partition of 0 ... networks - 1."""
-    order = seeds.generator(seed, "search.folds", collection).permutation(networks)
-    return [np.sort(fold) for fold in np.array_split(order, folds)]
+def draw_folds(
+    networks: int, folds: int, seed: int, collection: str, groups: NDArray[np.int64] | None = None
+) -> list[NDArray[np.int64]]:
+    """Return the validation networks of each fold: a partition of 0 ... networks - 1 that divides no group.
+
+    `groups` (networks,) is the group of each network; None: each is one of its own.
+    """
+    units = np.arange(networks) if groups is None else np.unique(groups, return_inverse=True)[1]
+    order = seeds.generator(seed, "search.folds", collection).permutation(int(units.max()) + 1)
+    return [np.flatnonzero(np.isin(units, fold)) for fold in np.array_split(order, folds)]
 
 
 def tune(
@@ -40,7 +46,7 @@ def tune(
     for trial in journal.trials[: task.search.trials] if journal else ():
         study.add_trial(trial)
         report(trial)
-    folds = draw_folds(len(train.target), task.search.folds, task.seed, task.collection)
+    folds = draw_folds(len(train.target), task.search.folds, task.seed, task.collection, train.groups)
 
     def keep(_: optuna.Study, trial: FrozenTrial) -> None:
         if journal:

@@ -34,4 +34,13 @@ def _problems(params: Params, name: str) -> list[str]:
             f"`search.folds={params.search.folds}`. Raise `networks` to {2 * least} or more, or leave `{name}` out of "
             "`collections`."
         )
+    if name in params.collections and population.group_size > 1:
+        groups = population.networks // population.group_size
+        if groups // 2 < params.search.folds:
+            found.append(
+                f"half of {groups} groups train the predictors, and no fold divides one: at least "
+                f"{2 * params.search.folds} groups are needed for `search.folds={params.search.folds}`. Raise "
+                f"`networks` to {2 * params.search.folds * population.group_size} or more, or leave "
+                f"`{name}` out of `collections`."
+            )
     return found

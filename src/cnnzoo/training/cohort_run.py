@@ -16,10 +16,11 @@ from cnnzoo.training.cohorts import cohort_of
 from cnnzoo.training.history import History
 from cnnzoo.training.initializers import initial_weights
 from cnnzoo.training.job import Job
+from cnnzoo.training.label_noise import noisy_labels
 from cnnzoo.training.module import CohortData, CohortModule
 from cnnzoo.training.progress import TrainingProgress
 from cnnzoo.training.resume import ResumePoint
-from cnnzoo.zoo.recipes import Recipe, checkpoint_epochs
+from cnnzoo.zoo.recipes import Recipe
 from cnnzoo.zoo.shards import Shard, shard_name, write_shard
 
 
@@ -35,8 +36,7 @@ class CohortRun:
         self.engine = job.engine.make(
             cohort_of(recipes, job.collection, job.images.image_size), minibatch=self.schedule.minibatch
         )
-        epochs = checkpoint_epochs(first.epochs, first.epochs_between_checkpoints)
-        self.history = History(len(recipes), epochs, first.layout.size)
+        self.history = History(len(recipes), first.checkpoints, first.layout.size)
         self.point = ResumePoint(job.artifacts.unfinished(job.collection), self.name)
 
     def run(self, progress: TrainingProgress) -> Shard:
@@ -79,7 +79,8 @@ class CohortRun:
 
     def _fit(self, epoch: int, step: int, progress: TrainingProgress, stop: Stop) -> None:
         images, subset = self.job.images, self.schedule.subset
-        train = Examples(images.train_images[subset], images.train_labels[subset])
+        labels = noisy_labels(images.train_labels[subset], self.recipes[0], self.job.collection)
+        train = Examples(images.train_images[subset], labels)
         self.engine.load_images(train.images, train.labels)
         with _quiet_lightning():
             trainer = self._trainer(epoch, train, progress, stop)

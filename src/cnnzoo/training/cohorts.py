@@ -1,6 +1,7 @@
 """Cohorts: which networks train side by side, and which are already trained.
 
-Networks of a cohort share training fraction (so they see the same minibatches), optimizer and activation. Valid shards
+Networks of a cohort share training fraction and root seed (so they see the same minibatches), the share of wrong
+labels, optimizer and activation. Valid shards
 keep the networks they hold; only the others are grouped again, so a growing collection trains its new networks alone.
 """
 
@@ -66,14 +67,15 @@ def group(recipes: Iterable[Recipe], cohort_size: int) -> list[tuple[Recipe, ...
 
 def _shared(recipe: Recipe) -> object:
     """What the networks of a cohort have in common."""
-    epochs = (recipe.epochs, recipe.epochs_between_checkpoints)
-    return recipe.train_fraction, recipe.optimizer, recipe.activation, recipe.architecture, epochs
+    images = (recipe.random_seed, recipe.train_fraction, recipe.label_noise)
+    epochs = (recipe.epochs, recipe.epochs_between_checkpoints, recipe.checkpoint_epochs)
+    return images, recipe.optimizer, recipe.activation, recipe.architecture, epochs
 
 
 def cohort_of(recipes: Sequence[Recipe], collection: str, image_size: int) -> Cohort:
     """Return the arrays that an engine needs of the recipes of one cohort."""
     first = recipes[0]
-    keys = [seeds.key_words(recipe.random_seed, "dropout", collection, recipe.network) for recipe in recipes]
+    keys = [seeds.key_words(recipe.random_seed, "dropout", collection, recipe.draws_as) for recipe in recipes]
     return Cohort(
         architecture=first.architecture,
         image_size=image_size,

@@ -29,13 +29,13 @@ Draw = NDArray[np.float64]
 def initial_weights(recipe: Recipe, collection: str, layout: Layout) -> NDArray[np.float32]:
     """Return the weights of one network before training, float32 (P,).
 
-    Each variable has a generator of its own, keyed by root seed, collection, network and variable.
+    Each variable has a generator of its own, keyed by root seed, collection, network (or its group) and variable.
     """
     row = np.zeros(layout.size, dtype=np.float32)
     draw = INITIALIZERS[recipe.w_init]
     for variable in layout.variables:
         if variable.is_kernel:
-            random = seeds.generator(recipe.random_seed, "weights", collection, recipe.network, variable.name)
+            random = seeds.generator(recipe.random_seed, "weights", collection, recipe.draws_as, variable.name)
             row[variable.start : variable.end] = draw(variable.shape, random, recipe.init_std).reshape(-1)
     return row
 

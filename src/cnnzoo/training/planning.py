@@ -18,7 +18,7 @@ from cnnzoo.training.engines.choice import EngineChoice, choose
 from cnnzoo.training.initializers import initial_weights
 from cnnzoo.training.minibatches import Schedule
 from cnnzoo.zoo import recipes
-from cnnzoo.zoo.recipes import Recipe, checkpoint_epochs
+from cnnzoo.zoo.recipes import Recipe
 
 SIDE_BY_SIDE = {"batched": 8, "cuda": 256}
 """Networks that are measured together: so many as an engine needs to show its rate."""
@@ -126,7 +126,7 @@ def _cost(params: Params, collection: str, machine: Machine) -> Cost:
         if kind not in rates:
             rates[kind] = machine.measure(first, collection, extent, population.minibatch)
         schedule = Schedule(params.seed, collection, first.train_fraction, extent.train, population.minibatch)
-        kept = len(checkpoint_epochs(first.epochs, first.epochs_between_checkpoints))
+        kept = len(first.checkpoints)
         trained, evaluated = first.epochs * schedule.passes, kept * (schedule.subset_size + extent.test)
         rounds = -(-len(cohort) // machine.workers)
         passes += len(cohort) * trained

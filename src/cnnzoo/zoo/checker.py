@@ -10,11 +10,9 @@ Shape letters: R rows of the matrix, P parameters, K networks.
 
 import csv
 import gzip
+import re
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +22,7 @@ from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.hyperparameters import VALUES
 from cnnzoo.network.layout import Layout
 from cnnzoo.zoo import format as published
+from cnnzoo.zoo.check_report import Report
 from cnnzoo.zoo.lenient import Readable
 from cnnzoo.zoo.recipes import checkpoint_epochs
 
@@ -32,11 +31,10 @@ SIZES = ("config.num_layers", "config.num_units", "config.epochs", "config.epoch
 WHOLE = (*SIZES, "config.random_seed", "step")
 REAL = ("config.dropout", "config.init_std", "config.l2reg", "config.learning_rate", "config.train_fraction")
 NUMBERS = (*WHOLE, *REAL, *published.SCORE_COLUMNS)
+OPTIONAL_NUMBERS = (published.GROUP, "config.label_noise")
 ALLOWED = {"config.activation": VALUES["activation"], "laststep": ("True", "False")}
 OURS = r"[a-z0-9][a-z0-9_]*/\d{6,}"
 """The `modeldir` of a collection that `assemble` wrote."""
-
-T = TypeVar("T")
 
 
 def check(folder: Path) -> list[str]:
@@ -47,7 +45,7 @@ def check(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         return [f"{folder}: no such folder"]
-    report = _Report(folder)
+    report = Report(folder)
     weights = report.attempt(published.open_weights, published.WEIGHTS)
     layout = report.attempt(published.read_layout, published.LAYOUT)
     text = _read_metrics(report)
@@ -62,7 +60,7 @@ def check_readable(folder: Path) -> tuple[list[str], list[str]]:
         found = Readable.of(folder)
     except CnnzooError as error:
         return [str(error)], []
-    report = _Report(folder)
+    report = Report(folder)
     _examine(report, None, found.layout, found.metrics, ours=False)
     if lost := found.final_rows_not_finite():
         report.add(published.WEIGHTS, f"row {lost[0]}, a final one, has weights that are not finite")
@@ -75,7 +73,7 @@ def claims_our_form(folder: Path) -> bool:
 
 
 def _examine(
-    report: "_Report", weights: NDArray[np.float32] | None, layout: Layout | None, text: pd.DataFrame | None, ours: bool
+    report: "Report", weights: NDArray[np.float32] | None, layout: Layout | None, text: pd.DataFrame | None, ours: bool
 ) -> None:
     """Check values and agreement of what was read."""
     metrics = _to_numbers(report, text, ours) if text is not None else None
@@ -91,38 +89,7 @@ def _examine(
         _check_finite(report, weights, np.ones_like(final) if ours else final)
 
 
-@dataclass
-class _Report:
-    """The faults found so far in one folder."""
-
-    folder: Path
-    problems: list[str] = field(default_factory=list)
-
-    def add(self, name: str, message: str) -> None:
-        """Note a fault of a file."""
-        self.problems.append(f"{self.folder / name}: {message}")
-
-    def add_lines(self, bad: Any, message: str, *columns: Any) -> None:
-        """Note a fault of metrics.csv.gz: the first line that `bad` (R,) marks, and how many more have it.
-
-        `{}` in the message stands for what the columns, each (R,), hold in that line.
-        """
-        lines = np.flatnonzero(np.asarray(bad, dtype=bool))
-        if len(lines):
-            values = [np.asarray(column, dtype=object)[lines[0]] for column in columns]
-            more = f" (and {len(lines) - 1} more lines)" if len(lines) > 1 else ""
-            self.add(published.METRICS, f"line {lines[0] + 2}: {message.format(*values)}{more}")
-
-    def attempt(self, read: Callable[[Path], T], name: str) -> T | None:
-        """Return what `read` makes of a file, or None and a noted fault."""
-        try:
-            return read(self.folder / name)
-        except CnnzooError as error:
-            self.problems.append(str(error))
-            return None
-
-
-def _read_metrics(report: _Report) -> pd.DataFrame | None:
+def _read_metrics(report: Report) -> pd.DataFrame | None:
     """Return metrics.csv.gz as text, the index as column ``, or None if its columns are not the published ones."""
     path = report.folder / published.METRICS
     try:
@@ -133,7 +100,9 @@ def _read_metrics(report: _Report) -> pd.DataFrame | None:
     except (OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
         report.add(published.METRICS, f"not a whole gzip file with a table ({error})")
         return None
-    header, expected = text.iloc[0].tolist(), ["", *published.METRICS_COLUMNS]
+    header = text.iloc[0].tolist()
+    optional = [name for name in published.OPTIONAL_COLUMNS if name in header]
+    expected = ["", *published.METRICS_COLUMNS, *optional]
     if header != expected:
         report.add(published.METRICS, _column_fault(header, expected))
         return None
@@ -157,11 +126,11 @@ def _column_fault(header: list[str], expected: list[str]) -> str:
     return f"line 1: the columns are not the published ones: {'; '.join(faults)}"
 
 
-def _to_numbers(report: _Report, text: pd.DataFrame, ours: bool) -> pd.DataFrame | None:
+def _to_numbers(report: Report, text: pd.DataFrame, ours: bool) -> pd.DataFrame | None:
     """Check every value; return the metrics with numbers in place of text, or None if some are not numbers."""
     metrics = text.copy()
     sound = True
-    for column in NUMBERS:
+    for column in [*NUMBERS, *(name for name in OPTIONAL_NUMBERS if name in text)]:
         values = pd.to_numeric(text[column], errors="coerce").to_numpy(dtype=np.float64)
         metrics[column] = values
         kind, bad = _judge(column, values, ours)
@@ -178,9 +147,9 @@ def _judge(column: str, values: NDArray[np.float64], ours: bool) -> tuple[str, N
     """Return what a column must hold, and where it does not. Values that were not numbers are NaN here."""
     if column in SIZES:
         return "a whole number of 1 or more", ~((values >= 1) & (values < 2**31) & (values == np.floor(values)))
-    if column in WHOLE:
+    if column in (*WHOLE, published.GROUP):
         return "a whole number", ~(np.isfinite(values) & (values == np.floor(values)))
-    if column.endswith("_accuracy"):
+    if column.endswith("_accuracy") or column == "config.label_noise":
         return "a fraction in [0, 1]", ~((values >= 0) & (values <= 1))
     if column.endswith("_loss") and not ours:
         return "a number", np.zeros(len(values), dtype=bool)  # published networks may have lost theirs
@@ -188,7 +157,7 @@ def _judge(column: str, values: NDArray[np.float64], ours: bool) -> tuple[str, N
 
 
 def _check_agreement(
-    report: _Report, weights: NDArray[np.float32] | None, layout: Layout | None, metrics: pd.DataFrame | None
+    report: Report, weights: NDArray[np.float32] | None, layout: Layout | None, metrics: pd.DataFrame | None
 ) -> None:
     """Check that matrix, layout and metrics belong together."""
     if weights is not None and metrics is not None and len(weights) != len(metrics):
@@ -211,7 +180,7 @@ def _check_agreement(
             report.add_lines(found != expected, message, found)
 
 
-def _check_rows(report: _Report, metrics: pd.DataFrame, ours: bool) -> None:
+def _check_rows(report: Report, metrics: pd.DataFrame, ours: bool) -> None:
     """Check that the rows of a network are consecutive, complete, in order, and share their hyperparameters."""
     names = metrics["modeldir"]
     starts = (names != names.shift()).to_numpy()
@@ -221,7 +190,7 @@ def _check_rows(report: _Report, metrics: pd.DataFrame, ours: bool) -> None:
         return
     first = np.flatnonzero(starts)  # (K,)
     own = first[np.cumsum(starts) - 1]  # (R,): the first row of each row's network
-    for column in published.CONFIG_COLUMNS:
+    for column in [*published.CONFIG_COLUMNS, *(name for name in published.OPTIONAL_COLUMNS if name in metrics)]:
         values = metrics[column].to_numpy()
         message = f"`{column}` is {{!r}}, but {{!r}} in the first row of the same network"
         report.add_lines(values != values[own], message, values, values[own])
@@ -232,15 +201,19 @@ def _check_rows(report: _Report, metrics: pd.DataFrame, ours: bool) -> None:
         report.add_lines(again, "network {!r} has step {:.0f} twice", names, metrics["step"])
 
 
-def _check_steps(report: _Report, metrics: pd.DataFrame, first: NDArray[np.int64]) -> None:
+def _check_steps(report: Report, metrics: pd.DataFrame, first: NDArray[np.int64]) -> None:
     """Check the steps of each network; `first` (K,) holds its first row."""
     steps = metrics["step"].to_numpy(dtype=np.int64)
     epochs = metrics["config.epochs"].to_numpy(dtype=np.int64)
     between = metrics["config.epochs_between_checkpoints"].to_numpy(dtype=np.int64)
+    listed = metrics["config.checkpoint_epochs"].to_numpy() if "config.checkpoint_epochs" in metrics else None
     bad, got, wanted = np.zeros(len(steps), dtype=bool), dict[int, str](), dict[int, str]()
     for start, end in zip(first.tolist(), [*first[1:].tolist(), len(steps)], strict=True):
         found = steps[start:end].tolist()
-        expected = _expected_steps(int(epochs[start]), int(between[start]), at_most=len(steps))
+        if listed is None:
+            expected = _expected_steps(int(epochs[start]), int(between[start]), at_most=len(steps))
+        else:
+            expected = sorted((int(epoch) for epoch in re.findall(r"\d+", listed[start])), key=str)
         if found != expected:
             bad[start] = True
             got.setdefault(start, " ".join(map(str, found)))
@@ -262,7 +235,7 @@ def _expected_steps(epochs: int, between: int, at_most: int) -> list[int]:
     return [checkpoints[position] for position in published.row_order(checkpoints)]
 
 
-def _check_names(report: _Report, metrics: pd.DataFrame) -> None:
+def _check_names(report: Report, metrics: pd.DataFrame) -> None:
     """Check what our own collections promise of `modeldir`, index, `laststep` and gzip header."""
     names, steps = metrics["modeldir"], metrics["step"].astype("int64")
     collection = names.str.partition("/")[0].mode()[0]
@@ -281,7 +254,7 @@ def _check_names(report: _Report, metrics: pd.DataFrame) -> None:
         report.add(published.METRICS, "its gzip header holds a name or a time: equal content would give unequal bytes")
 
 
-def _check_split(report: _Report, metrics: pd.DataFrame) -> None:
+def _check_split(report: Report, metrics: pd.DataFrame) -> None:
     """Check that split.csv is a permutation that puts the same networks into the training half at every epoch."""
     split = report.attempt(lambda path: published.read_split(path, len(metrics)), published.SPLIT)
     if split is None:
@@ -291,6 +264,8 @@ def _check_split(report: _Report, metrics: pd.DataFrame) -> None:
     for epoch in np.unique(steps).astype(int).tolist():
         there = networks[steps == epoch]
         train[epoch] = set(there[: len(there) // 2])
+    if published.GROUP in metrics:
+        _check_groups(report, metrics, split)
     final = max(train)
     for epoch, half in train.items():
         if leaks := half ^ train[final]:
@@ -301,7 +276,16 @@ def _check_split(report: _Report, metrics: pd.DataFrame) -> None:
             )
 
 
-def _check_diverged(report: _Report, metrics: pd.DataFrame) -> None:
+def _check_groups(report: Report, metrics: pd.DataFrame, split: NDArray[np.int64]) -> None:
+    """Check that networks of one group stand together in the split, so that at most one group is in both halves."""
+    final = split[(metrics["step"] == metrics["config.epochs"]).to_numpy()[split]]
+    groups = pd.Series(metrics[published.GROUP].to_numpy()[final])
+    apart = groups[(groups != groups.shift()) & groups.duplicated()]
+    if len(apart):
+        report.add(published.SPLIT, f"the networks of group {apart.iloc[0]:.0f} do not stand together")
+
+
+def _check_diverged(report: Report, metrics: pd.DataFrame) -> None:
     """Check diverged.csv: its columns, and that no network with rows is listed."""
     try:
         with (report.folder / published.DIVERGED).open(encoding="utf-8", newline="") as file:
@@ -309,12 +293,15 @@ def _check_diverged(report: _Report, metrics: pd.DataFrame) -> None:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         report.add(published.DIVERGED, f"cannot be read ({error}); it must exist, with its header, even if empty")
         return
-    if tuple(header) != published.DIVERGED_COLUMNS:
-        report.add(published.DIVERGED, _column_fault(header, list(published.DIVERGED_COLUMNS)))
+    optional = [name for name in published.OPTIONAL_COLUMNS if name in metrics and lines]
+    expected = [*published.DIVERGED_COLUMNS, *optional]
+    if header != expected:
+        report.add(published.DIVERGED, _column_fault(header, expected))
         return
+    epoch = header.index("diverged_epoch")
     kept = set(metrics["modeldir"].str.rpartition("/")[2])
     for number, line in enumerate(lines, start=2):
-        if len(line) != len(header) or not line[0].isdigit() or not line[-1].isdigit():
+        if len(line) != len(header) or not line[0].isdigit() or not line[epoch].isdigit():
             report.add(
                 published.DIVERGED, f"line {number}: expected {len(header)} values, network and epoch as numbers"
             )
@@ -322,7 +309,7 @@ def _check_diverged(report: _Report, metrics: pd.DataFrame) -> None:
             report.add(published.DIVERGED, f"line {number}: network {line[0]} is listed as diverged, but has rows")
 
 
-def _check_finite(report: _Report, weights: NDArray[np.float32], required: NDArray[np.bool_]) -> None:
+def _check_finite(report: Report, weights: NDArray[np.float32], required: NDArray[np.bool_]) -> None:
     """Check that the weights are finite in the `required` (R,) rows. Streams the file in blocks.
 
     The file is read, not mapped: mapped pages count as memory of the process.

@@ -24,6 +24,7 @@ from cnnzoo.core.atomic import write_text
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import Layout
 from cnnzoo.zoo.recipes import COLUMNS as RECIPE_COLUMNS
+from cnnzoo.zoo.recipes import OPTIONAL, Recipe
 
 WEIGHTS = "weights.npy"
 LAYOUT = "layout.csv"
@@ -35,6 +36,9 @@ CONFIG_COLUMNS = tuple(f"config.{name}" for name in RECIPE_COLUMNS if name != "n
 SCORE_COLUMNS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 METRICS_COLUMNS = (*CONFIG_COLUMNS, "modeldir", "step", *SCORE_COLUMNS, "laststep")
 """The columns of metrics.csv.gz after the unnamed index. `laststep` is True at a network's last checkpoint."""
+GROUP = "config.group"
+OPTIONAL_COLUMNS = tuple(f"config.{name}" for name in OPTIONAL)
+"""Columns of collections that use them, after the published ones: those keep their places for loaders that count."""
 DIVERGED_COLUMNS = ("network", *CONFIG_COLUMNS, "diverged_epoch")
 
 Half = Literal["train", "test"]
@@ -50,27 +54,40 @@ def checkpoint_name(modeldir: str, epoch: int) -> str:
     return f"{modeldir}/permanent_ckpt-{epoch}"
 
 
+def optional_config(recipe: Recipe) -> dict[str, Any]:
+    """Return what a network has in the columns of OPTIONAL_COLUMNS that its collection uses."""
+    return {name: value for name, value in recipe.config().items() if name in OPTIONAL_COLUMNS}
+
+
 def row_order(epochs: tuple[int, ...]) -> list[int]:
     """Return the positions in `epochs`, in the order in which a network's checkpoints are stored: as strings."""
     return sorted(range(len(epochs)), key=lambda position: str(epochs[position]))
 
 
-def draw_split(networks: NDArray[np.int64], seed: int, collection: str) -> NDArray[np.int64]:
+def draw_split(
+    networks: NDArray[np.int64], seed: int, collection: str, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Return a permutation of the rows whose first part is the training half, with no network in both halves.
 
     `networks` (R,) is the network 0 ... K - 1 of each row, ascending. The first K // 2 networks of a seeded shuffle
     train; the rows of a network stay together. So whoever keeps the rows of one epoch in this order, and trains on the
     first half of them, trains on the same networks at every epoch.
+
+    `groups` (R,) is the group of each row, if networks come in groups: these are shuffled, and their networks stay
+    together. If K // 2 lies inside a group, that one is in both halves of whoever counts rows; `Collection` tests it.
     """
-    count = int(networks[-1]) + 1
+    units = networks if groups is None else np.unique(groups, return_inverse=True)[1]
+    count = int(units.max()) + 1
     place = np.empty(count, dtype=np.int64)
     place[seeds.generator(seed, "split", collection).permutation(count)] = np.arange(count)
-    return np.argsort(place[networks], kind="stable")
+    return np.argsort(place[units], kind="stable")
 
 
-def write_split(folder: Path, networks: NDArray[np.int64], seed: int, collection: str) -> None:
+def write_split(
+    folder: Path, networks: NDArray[np.int64], seed: int, collection: str, groups: NDArray[np.int64] | None = None
+) -> None:
     """Write split.csv: one row index per line, no header. See `draw_split`."""
-    rows = draw_split(networks, seed, collection)
+    rows = draw_split(networks, seed, collection, groups)
     write_text(folder / SPLIT, "".join(f"{row}\n" for row in rows.tolist()))
 
 

@@ -30,6 +30,7 @@ INDEX = re.compile(r"|index|Unnamed: 0(\.\d+)*")
 """Names of an index column: pandas writes none, and reads it back as `Unnamed: 0`."""
 TRUE, FALSE = {"true", "1", "1.0", "yes", "t"}, {"false", "0", "0.0", "no", "f"}
 BLOCK_ROWS = 1024
+KEPT = (*published.METRICS_COLUMNS, *published.OPTIONAL_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,9 @@ def _read_metrics(path: Path, changes: list[str]) -> pd.DataFrame:
     table = text.iloc[1:].reset_index(drop=True)
     if table.empty:
         raise CnnzooError(f"{path}: holds no rows")
-    if twice := sorted({name for name in header if name in published.METRICS_COLUMNS and header.count(name) > 1}):
+    if twice := sorted({name for name in header if name in KEPT and header.count(name) > 1}):
         raise CnnzooError(f"{path}: has the column {', '.join(twice)} twice; leave out the one that is wrong")
-    found = {name: table.iloc[:, header.index(name)] for name in published.METRICS_COLUMNS if name in header}
+    found = {name: table.iloc[:, header.index(name)] for name in KEPT if name in header}
     if missing := [name for name in published.METRICS_COLUMNS if name not in found and name != "laststep"]:
         raise CnnzooError(f"{path}: no column {', '.join(missing)}; loaders and predictors need it")
     _note_columns(header, changes)
@@ -191,11 +192,11 @@ def _note_columns(header: list[str], changes: list[str]) -> None:
     if indexes != [""]:
         shown = " and ".join(f"`{name}`" for name in indexes) or "none"
         changes.append(f"{published.METRICS}: one unnamed index column first (it had {shown})")
-    extra = [name for name in header if name not in published.METRICS_COLUMNS and not INDEX.fullmatch(name)]
+    extra = [name for name in header if name not in KEPT and not INDEX.fullmatch(name)]
     if extra:
         changes.append(f"{published.METRICS}: left out {', '.join(f'`{name}`' for name in extra)}")
-    kept = [name for name in header if name in published.METRICS_COLUMNS]
-    if kept != [name for name in published.METRICS_COLUMNS if name in kept]:
+    kept = [name for name in header if name in KEPT]
+    if kept != [name for name in KEPT if name in kept]:
         changes.append(f"{published.METRICS}: columns put in the published order")
 
 
@@ -227,7 +228,7 @@ def _completed(
         if last is not None and not last.isin(["True", "False"]).all():
             changes.append(f"{published.METRICS}: `laststep` written as True and False")
     values = found | {"modeldir": names, "laststep": is_last.map({True: "True", False: "False"})}
-    return pd.DataFrame({"": index, **{name: values[name] for name in published.METRICS_COLUMNS}})
+    return pd.DataFrame({"": index, **{name: values[name] for name in KEPT if name in values}})
 
 
 def _published_order(metrics: pd.DataFrame) -> NDArray[np.int64]:

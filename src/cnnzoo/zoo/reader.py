@@ -63,6 +63,13 @@ class Collection:
         return codes.astype(np.int64)
 
     @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """(R,): the replicates or the pair of each row's network, numbered from 0; without groups, its network."""
+        if published.GROUP not in self.metrics:
+            return self.networks
+        return pd.factorize(self.metrics[published.GROUP])[0].astype(np.int64)
+
+    @cached_property
     def epochs(self) -> tuple[int, ...]:
         """The epochs that have checkpoints, ascending."""
         return tuple(sorted(int(step) for step in self.metrics["step"].unique()))
@@ -96,10 +103,15 @@ class Collection:
 
     @cached_property
     def _in_train(self) -> NDArray[np.bool_]:
-        """(R,): whether the row's network trains: it is in the first half of the split's final rows, as in loaders."""
+        """(R,): whether the row's network trains: it is in the first half of the split's final rows, as in loaders.
+
+        A group that the split divides tests as a whole.
+        """
         split = published.read_split(self.path / published.SPLIT, len(self.weights))
         final = split[self._is_final[split]]
-        return np.isin(self.networks, self.networks[final[: len(final) // 2]])
+        half = len(final) // 2
+        tests = np.isin(self.groups, self.groups[final[half:]])
+        return np.isin(self.networks, self.networks[final[:half]]) & ~tests
 
     def _select(self, rows: NDArray[np.bool_], half: published.Half | None) -> NDArray[np.int64]:
         if half is not None:

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from cnnzoo.core.atomic import atomic_file
 from cnnzoo.core.errors import CnnzooError
-from cnnzoo.zoo.recipes import Recipe, checkpoint_epochs
+from cnnzoo.zoo.recipes import Recipe
 
 FORMAT = "cnnzoo-shard-1"
 CONTENT = "cnnzoo"
@@ -67,7 +67,7 @@ class Shard:
     @cached_property
     def epochs(self) -> tuple[int, ...]:
         """The checkpoint epochs, ascending: the second axis of the arrays."""
-        return checkpoint_epochs(self.recipes[0].epochs, self.recipes[0].epochs_between_checkpoints)
+        return self.recipes[0].checkpoints
 
     def weights(self) -> NDArray[np.float32]:
         """Read the weights, float32 (N, E, P), and check the shard's digest; raises `CnnzooError` if damaged."""
@@ -96,7 +96,7 @@ def serving(shards: Iterable[Shard], recipes: Iterable[Recipe]) -> dict[Recipe, 
 
 def shard_name(origin: Origin, recipes: Sequence[Recipe]) -> str:
     """Return the hash (16 hex digits) of everything that determines a shard's bytes."""
-    content = {"format": FORMAT, "origin": asdict(origin), "recipes": [asdict(recipe) for recipe in recipes]}
+    content = {"format": FORMAT, "origin": asdict(origin), "recipes": [recipe.values() for recipe in recipes]}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -115,7 +115,7 @@ def write_shard(
     content = {
         "format": FORMAT,
         "origin": asdict(origin),
-        "recipes": [asdict(recipe) for recipe in recipes],
+        "recipes": [recipe.values() for recipe in recipes],
         "sha256": digest,
         "metrics_sha256": digest_of(_without_weights(arrays)),
     }

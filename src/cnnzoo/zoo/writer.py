@@ -23,7 +23,7 @@ from cnnzoo.core.atomic import atomic_file, atomic_folder, write_text
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import layout_of
 from cnnzoo.zoo import format as published
-from cnnzoo.zoo.recipes import Recipe, checkpoint_epochs
+from cnnzoo.zoo.recipes import Recipe
 from cnnzoo.zoo.shards import Shard, serving
 
 _REMEDY = "Run `dvc repro train`: it trains what is missing and keeps the rest."
@@ -77,13 +77,21 @@ def assemble(shards: Sequence[Shard], recipes: Sequence[Recipe], collection: str
             write_text(temporary / published.LAYOUT, layout_of(finite[0].recipe.architecture).to_csv())
             write_text(temporary / published.DIVERGED, _diverged_text(diverged))
             networks = np.repeat(np.arange(len(finite), dtype=np.int64), len(epochs))
-            published.write_split(temporary, networks, seed, collection)
+            published.write_split(temporary, networks, seed, collection, _groups(finite, len(epochs)))
     except OSError as error:
         raise CnnzooError(
             f"{folder}: cannot be written ({error.strerror or error}); what was there before is untouched. "
             f"{_write_remedy(error, _matrix_bytes(finite, epochs))}"
         ) from error
     return Assembled(len(epochs), first_row, {source.recipe.network: source.diverged_epoch for source in diverged})
+
+
+def _groups(finite: Sequence[_Source], rows_per_network: int) -> NDArray[np.int64] | None:
+    """Return the group of each row (R,), None where networks do not come in groups."""
+    groups = [source.recipe.group for source in finite]
+    if None in groups:
+        return None
+    return np.repeat(np.array(groups, dtype=np.int64), rows_per_network)
 
 
 def first_rows(shards: Sequence[Shard], recipes: Sequence[Recipe]) -> dict[int, int]:
@@ -127,13 +135,13 @@ def _common_epochs(sources: Sequence[_Source]) -> tuple[int, ...]:
     first = sources[0].recipe
     for source in sources:
         recipe = source.recipe
-        for name in ("num_units", "num_layers", "epochs", "epochs_between_checkpoints"):
+        for name in ("num_units", "num_layers", "epochs", "epochs_between_checkpoints", "checkpoint_epochs"):
             if getattr(recipe, name) != getattr(first, name):
                 raise CnnzooError(
                     f"network {recipe.network} has {name}={getattr(recipe, name)}, network {first.network} has "
                     f"{getattr(first, name)}: networks of a collection must share it. Run `dvc repro recipes` again."
                 )
-    return checkpoint_epochs(first.epochs, first.epochs_between_checkpoints)
+    return first.checkpoints
 
 
 def _write_remedy(error: OSError, matrix_bytes: int) -> str:
@@ -205,23 +213,26 @@ def _write_metrics(folder: Path, finite: Sequence[_Source], collection: str, epo
 def _write_metrics_text(text: IO[str], finite: Sequence[_Source], collection: str, epochs: tuple[int, ...]) -> None:
     """Write the rows of metrics.csv.gz; floats keep all their digits."""
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("", *published.METRICS_COLUMNS))
+    writer.writerow(("", *published.METRICS_COLUMNS, *published.optional_config(finite[0].recipe)))
     order = published.row_order(epochs)
     for source in finite:
         name = published.modeldir(collection, source.recipe.network)
-        config = source.recipe.config().values()
+        optional = published.optional_config(source.recipe)
+        config = [value for column, value in source.recipe.config().items() if column not in optional]
         scores = [source.shard.metrics[column][source.index].tolist() for column in published.SCORE_COLUMNS]
         for position in order:
             epoch = epochs[position]
             row = (*config, name, epoch, *(score[position] for score in scores), epoch == epochs[-1])
-            writer.writerow((published.checkpoint_name(name, epoch), *row))
+            writer.writerow((published.checkpoint_name(name, epoch), *row, *optional.values()))
 
 
 def _diverged_text(diverged: Sequence[_Source]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(published.DIVERGED_COLUMNS)
+    optional = published.optional_config(diverged[0].recipe) if diverged else {}
+    writer.writerow((*published.DIVERGED_COLUMNS, *optional))
     for source in diverged:
-        values: tuple[Any, ...] = tuple(source.recipe.config().values())
-        writer.writerow((source.recipe.network, *values, source.diverged_epoch))
+        config = source.recipe.config()
+        values: list[Any] = [value for column, value in config.items() if column not in optional]
+        writer.writerow((source.recipe.network, *values, source.diverged_epoch, *(config[name] for name in optional)))
     return text.getvalue()
