@@ -6,7 +6,6 @@ old shards must not be taken for new ones then, so their names have to change as
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +50,7 @@ def params():
 
 
 def recipes():
-    return [asdict(recipe) for recipe in draw(params(), COLLECTION)]
+    return [recipe.values() for recipe in draw(params(), COLLECTION)]
 
 
 def schedule(fraction):

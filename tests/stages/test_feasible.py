@@ -96,3 +96,9 @@ def test_too_little_memory_and_too_few_threads_are_one_message(error, says, caps
 )
 def test_one_is_one(number, text):
     assert counted(number, "network") == text
+
+
+def test_so_few_groups_that_folds_would_be_empty_are_refused():
+    said = problems(populations__alpha__networks=200, populations__alpha__replicates=100)
+    assert "half of 2 groups train the predictors" in said
+    assert "or more, or leave `alpha` out of `collections`" in said
