@@ -48,10 +48,9 @@ def test_the_kernel_has_the_bits_of_the_native_engine(monkeypatch, architecture,
         engine.load_state(engine.state())
         engine.train(minibatches[1:], first_step=1)
     for got, want in zip(everything(ours, images), everything(theirs, images), strict=True):
-        known = ~np.isnan(want)
-        np.testing.assert_array_equal(np.isnan(got), ~known)
-        np.testing.assert_array_equal(got[known].view(np.uint8), want[known].view(np.uint8))
-    np.testing.assert_array_equal(ours.weights()[np.isnan(ours.weights())].view(np.uint32), NAN.view(np.uint32))
+        # Which NaN a sum of several gives is not defined on a CPU; from a GPU it is that of x86.
+        want[np.isnan(want)] = NAN
+        np.testing.assert_array_equal(got.view(np.uint8), want.view(np.uint8))
     with pytest.raises(ValueError, match="an index is not below the number of images"):
         ours.train(np.array([[30]]), first_step=3)
     with pytest.raises(ValueError, match="a label is not below the number of classes"):

@@ -35,8 +35,8 @@ MOST_IMAGES = 4
 """Images in shared memory at a time: more of them gain nothing (docs/performance.md)."""
 THREADS = 192
 """Threads of a block: measured, as `MOST_IMAGES`, with the published network."""
-NAN = np.uint32(0xFFC00000).view(np.float32)
-"""The not-a-number that x86 makes; a GPU makes another, and a diverged network should have the same bytes."""
+NAN = -np.float64(np.nan)
+"""The not-a-number that x86 makes: a GPU makes another, and a diverged network should have the same bytes."""
 
 
 def unavailable_reason() -> str | None:
@@ -138,7 +138,7 @@ class CudaEngine:
             network = (self._arrays["weights"], self._scaled, self._l2reg)
             what = (prepared.pixels, prepared.labels, np.int32(prepared.count))
             self._launch(self._evaluate, (*network, *what, accuracy, loss))
-            return Scores(self._cupy.asnumpy(accuracy), self._cupy.asnumpy(loss))
+            return Scores(self._to_host(accuracy), self._to_host(loss))
 
     def weights(self) -> NDArray[np.float32]:
         """See `Engine.weights`."""
@@ -147,10 +147,7 @@ class CudaEngine:
     def state(self) -> dict[str, NDArray[np.float32]]:
         """See `Engine.state`."""
         with self._device:
-            state = {name: self._cupy.asnumpy(array) for name, array in self._arrays.items()}
-        for array in state.values():
-            array[np.isnan(array)] = NAN
-        return state
+            return {name: self._to_host(array) for name, array in self._arrays.items()}
 
     def load_state(self, state: Mapping[str, NDArray[np.float32]]) -> None:
         """See `Engine.load_state`."""
@@ -191,6 +188,11 @@ class CudaEngine:
 
     def _to_device(self, array: NDArray[Any], dtype: Any) -> Any:
         return self._cupy.asarray(np.ascontiguousarray(array, dtype))
+
+    def _to_host(self, array: Any) -> NDArray[Any]:
+        copy: NDArray[Any] = self._cupy.asnumpy(array)
+        copy[np.isnan(copy)] = NAN
+        return copy
 
     def _prepared(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> "_Images":
         """Return images on the device; the last few arrays are kept, as evaluation repeats them."""
