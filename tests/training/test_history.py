@@ -33,7 +33,8 @@ class ScriptedEngine:
     It also stands for the choice of an engine: `make` returns itself.
     """
 
-    name, numerics, device = "scripted", "1", "cpu"
+    name = arithmetic = "scripted"
+    numerics, device = "1", "cpu"
 
     def __init__(self, bad_weight=(), bad_test_loss=(), bad_train_loss=()):
         self.bad_weight, self.bad_losses = dict(bad_weight), (dict(bad_test_loss), dict(bad_train_loss))
