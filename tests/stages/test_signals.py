@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cnnzoo.core.signals import STOPPING
@@ -82,7 +83,11 @@ def stop(project: SmallProject, number: int, **environment: str) -> tuple[int, s
     while not points(project):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
-    time.sleep(0.1)  # into the steps after it
+    spent = psutil.Process(process.pid).cpu_times
+    begun = spent().user
+    while spent().user < begun + 0.1:  # into the steps after it, however busy the machine is
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
     sent = time.time_ns()
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
