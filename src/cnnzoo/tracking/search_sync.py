@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def sync_searches(artifacts: Artifacts, collection: str, searches: Iterable[FinishedSearch]) -> list[FinishedSearch]:
     """Record each search that is not on record whole already; returns those that are not whole on record afterwards.
 
-    No search may run in this collection meanwhile (`cnnzoo.search.only_search`). Raises `CnnzooError` if the store
-    cannot be reached.
+    The caller holds the collection's search lock (`cnnzoo.search.only_search`), so that no running search is taken for
+    a killed one. Raises `CnnzooError` if the store cannot be reached.
     """
     from cnnzoo.tracking.client import ensure_experiment
 
