@@ -139,7 +139,7 @@ def test_publish_writes_what_its_options_say(tmp_path):
     assert (target / "weights.npy").read_bytes() == (zoo / "weights.npy").read_bytes()
     citation = (target / "CITATION.cff").read_text()
     assert all(word in citation for word in ('"Ada"', '"Bob"', "license: MIT", '"3.0"', "https://x.org/y"))
-    assert "- trained by the " in (target / "README.md").read_text()
+    assert "- 12 trained by the " in (target / "README.md").read_text()
     assert "must be a new or empty folder" in fail("publish", COLLECTION, target, *options, "--root", tmp_path)
     assert "`tyny`" in fail("publish", "tyny", tmp_path / "b", *options, "--root", tmp_path).replace("'", "`")
 

@@ -265,14 +265,11 @@ def publish(
 
     def work() -> None:
         from cnnzoo import publishing
-        from cnnzoo.zoo.shards import read_shards
 
         artifacts = Artifacts(root)
         read_params(artifacts).definition(collection)
-        checkpoints = artifacts.checkpoints(collection)
-        origins = [shard.origin for shard in read_shards(checkpoints)] if checkpoints.is_dir() else []
         release = publishing.Release(tuple(creator), licence, version, url)
-        done = publishing.publish(artifacts.zoo(collection), folder, release, origins)
+        done = publishing.publish(artifacts.zoo(collection), collection, folder, release)
         held = f"{counted(done.networks, 'network')}, {counted(done.rows, 'checkpoint')}, {done.size / 1e6:,.1f} MB"
         typer.echo(f"{done.folder}: {held} in {counted(len(done.files), 'file')}. Next, for example:")
         typer.echo(f"  hf upload-large-folder --repo-type dataset NAME/{collection} {shlex.quote(str(done.folder))}")

@@ -37,8 +37,8 @@ def published(tmp_path_factory) -> Path:
     metrics["step"] = metrics["step"].astype(float)
     metrics["config.dataset"] = "fashion_mnist"
     metrics.to_csv(folder / "metrics.csv.gz", compression={"method": "gzip", "mtime": 1_580_000_000})
-    (folder / "split.csv").unlink()
-    (folder / "diverged.csv").unlink()
+    for name in ("split.csv", "diverged.csv", "manifest.json", "README.md"):
+        (folder / name).unlink()
     return folder
 
 
@@ -87,7 +87,9 @@ def test_an_archive_becomes_a_collection_byte_for_byte(ending, published, artifa
     assert (done.name, done.dataset, done.networks, done.checkpoints) == ("others", "fashion_mnist", 12, 108)
     for name in ("weights.npy", "metrics.csv.gz", "layout.csv"):
         assert (done.folder / name).read_bytes() == (published / name).read_bytes()
-    assert {path.name for path in done.folder.iterdir()} == {"weights.npy", "metrics.csv.gz", "layout.csv", "split.csv"}
+    assert {path.name for path in done.folder.iterdir()} == {
+        *("weights.npy", "metrics.csv.gz", "layout.csv", "split.csv", "manifest.json", "README.md")
+    }
     assert list(done.folder.parent.iterdir()) == [done.folder]
     assert check(done.folder) == []
 

@@ -17,15 +17,14 @@ from builders import COLLECTION, make_collection
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.importing import import_zoo
-from cnnzoo.publishing import Facts, Release, publish
+from cnnzoo.publishing import Release, publish
 from cnnzoo.zoo import Collection
-from cnnzoo.zoo.shards import Origin, read_shards
 from imports import ROOT
 
 RELEASE = Release(
     ("Ada Lovelace", 'The "zoo" team'), "CC0-1.0", "2.1.0", "https://example.org/zoo", day=date(2026, 11, 27)
 )
-COPIED = ("weights.npy", "layout.csv", "metrics.csv.gz", "split.csv", "diverged.csv")
+COPIED = ("weights.npy", "layout.csv", "metrics.csv.gz", "split.csv", "diverged.csv", "manifest.json")
 PARQUET = ("data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet")
 
 
@@ -37,8 +36,7 @@ def collection(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def folder(collection, tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("out") / COLLECTION
-    origins = [shard.origin for shard in read_shards(collection.parents[1] / "checkpoints" / COLLECTION)]
-    done = publish(collection, target, RELEASE, origins)
+    done = publish(collection, COLLECTION, target, RELEASE)
     assert (done.folder, done.networks, done.rows) == (target, 11, 99)
     assert set(done.files) == {
         *(*COPIED, *PARQUET, "README.md", "croissant.json", "CITATION.cff", "LICENSE", "SHA256SUMS")
@@ -69,7 +67,7 @@ def test_parquet_has_every_row_of_its_half_with_its_weights(collection, folder, 
 def test_large_halves_are_several_files_in_order(collection, tmp_path, monkeypatch):
     monkeypatch.setattr("cnnzoo.publishing.parquet.SHARD_ROWS", 20)
     monkeypatch.setattr("cnnzoo.publishing.parquet.GROUP_ROWS", 7)
-    publish(collection, tmp_path / "x", RELEASE)
+    publish(collection, COLLECTION, tmp_path / "x", RELEASE)
     zoo = Collection.open(collection)
     for half in ("train", "test"):
         rows = np.sort(np.concatenate([zoo.at(epoch, half) for epoch in zoo.epochs]))
@@ -139,7 +137,7 @@ def test_the_card_has_the_metadata_of_the_hub_and_true_numbers(collection, folde
     assert f"| test_accuracy | {row} |" in text
     assert f"| `dropout` | {final['config.dropout'].min():.4g} to {final['config.dropout'].max():.4g} |" in text
     assert re.search(r"\| `activation` \| relu, tanh \|", text)
-    assert re.search(r"- trained by the \w+ engine of cnnzoo \(arithmetic .+\) with minibatches of \d+ images", text)
+    assert re.search(r"- 12 trained by the \w+ engine of cnnzoo \(arithmetic .+\) with minibatches of \d+ images", text)
     assert 'Ada Lovelace; The "zoo" team (2026)' in text
 
 
@@ -151,7 +149,7 @@ def test_its_python_examples_run_in_the_folder(collection, folder, monkeypatch):
         exec(example, names)
         shapes.append(np.shape(names["weights"]))
     half = len(pd.read_parquet(folder / PARQUET[0]))
-    assert shapes == [(99, 4970), (half, 4970), (half, 4970)]
+    assert shapes == [(99, 4970), (99, 4970), (99, 4970), (half, 4970)]
     assert len(names["data"]) == 5
 
 
@@ -171,7 +169,7 @@ def test_a_published_folder_comes_back_with_the_same_bytes(folder, tmp_path):
     project.params.write_text(text)
     done = import_zoo(project, folder, "again", "mnist")
     assert (done.networks, done.checkpoints) == (11, 99)
-    assert {path.name for path in done.folder.iterdir()} == set(COPIED)
+    assert {path.name for path in done.folder.iterdir()} == {*COPIED, "README.md"}
     for name in COPIED:
         assert (done.folder / name).read_bytes() == (folder / name).read_bytes()
 
@@ -183,25 +181,25 @@ def test_what_is_there_stays(collection, tmp_path, there):
     kept.parent.mkdir(exist_ok=True)
     kept.write_text("mine")
     with pytest.raises(CnnzooError, match="must be a new or empty folder; nothing was written"):
-        publish(collection, target, RELEASE)
+        publish(collection, COLLECTION, target, RELEASE)
     assert kept.read_text() == "mine"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
 
 
 def test_an_empty_folder_is_filled(collection, tmp_path):
     (tmp_path / "out").mkdir()
-    publish(collection, tmp_path / "out", RELEASE)
+    publish(collection, COLLECTION, tmp_path / "out", RELEASE)
     assert (tmp_path / "out" / "README.md").exists()
 
 
 def test_a_damaged_or_missing_collection_is_not_published(collection, tmp_path):
     with pytest.raises(CnnzooError, match=r"nowhere: no weights\.npy, layout\.csv, metrics\.csv\.gz, split\.csv"):
-        publish(tmp_path / "nowhere", tmp_path / "out", RELEASE)
+        publish(tmp_path / "nowhere", COLLECTION, tmp_path / "out", RELEASE)
     damaged = tmp_path / "damaged"
     shutil.copytree(collection, damaged)
     (damaged / "weights.npy").write_bytes((damaged / "weights.npy").read_bytes()[:-4])
     with pytest.raises(CnnzooError, match=r"damaged, not published:\n  - .*weights\.npy"):
-        publish(damaged, tmp_path / "out", RELEASE)
+        publish(damaged, COLLECTION, tmp_path / "out", RELEASE)
     assert not (tmp_path / "out").exists()
 
 
@@ -209,18 +207,3 @@ def test_a_damaged_or_missing_collection_is_not_published(collection, tmp_path):
 def test_a_release_without_creators_or_licence_is_refused(creators, licence):
     with pytest.raises(CnnzooError, match=r"creators|SPDX"):
         Release(creators, licence)
-
-
-def test_ranges_of_few_values_are_listed(collection):
-    facts = Facts.of(Collection.open(collection), None)
-    assert facts.hyperparameters["epochs"] == "86"
-    assert facts.hyperparameters["train_fraction"].count(",") >= 1
-    assert " to " in facts.hyperparameters["learning_rate"]
-    assert facts.diverged is None
-
-
-def test_two_engines_are_both_named(collection, tmp_path):
-    origins = [Origin(COLLECTION, 64, "digest", engine, "1") for engine in ("native", "batched", "native")]
-    publish(collection, tmp_path / "out", RELEASE, origins)
-    lines = [line for line in (tmp_path / "out/README.md").read_text().splitlines() if line.startswith("- trained by")]
-    assert [line.split()[4] for line in lines] == ["batched", "native"]

@@ -28,7 +28,9 @@ from cnnzoo.importing.staging import Staging
 from cnnzoo.network.layout import Architecture
 from cnnzoo.zoo import Collection, check, claims_our_form, write_split
 from cnnzoo.zoo import format as published
+from cnnzoo.zoo.card import describe
 from cnnzoo.zoo.lenient import Readable
+from cnnzoo.zoo.manifest import read_name, read_trainings
 
 __all__ = ["Import", "import_zoo"]
 
@@ -143,6 +145,7 @@ def _checked_collection(folder: Path, source: Path, drawn: tuple[int, str, bool]
         raise CnnzooError(
             f"{source}: {len(zoo.final())} network; at least 2 are needed, to train on one and test on one"
         )
+    describe(folder, read_name(folder) or name, read_trainings(folder))  # a manifest that came along stays as it is
     return zoo
 
 
@@ -150,6 +153,7 @@ def _normalise(folder: Path, source: Path) -> None:
     """Write the files in the published form if they are not in it, and say what was changed."""
     if claims_our_form(folder):
         return
+    (folder / published.MANIFEST).unlink(missing_ok=True)  # somebody else's, or of files that are now rewritten
     found = Readable.of(folder)
     found.write(folder)
     if found.changes:

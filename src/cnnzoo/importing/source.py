@@ -22,6 +22,7 @@ from typing import IO, Any, cast
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.core.progress import Advance
 from cnnzoo.zoo import format as published
+from cnnzoo.zoo import manifest
 
 CHUNK_BYTES = 1 << 20
 LONGEST_NAME = 1 << 16
@@ -40,6 +41,7 @@ MOST_BYTES = {
     published.LAYOUT: 10**6,
     published.SPLIT: 10**8,
     published.DIVERGED: 10**8,
+    published.MANIFEST: manifest.MOST_BYTES,
 }
 """The wanted files and the largest size of each; the published matrices have 5.4 GB, their metrics some 10 MB."""
 

@@ -5,9 +5,7 @@ a data card with the Hub's metadata, Croissant metadata, a citation, the licence
 `cnnzoo import-zoo` takes such a folder back.
 """
 
-import hashlib
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +13,17 @@ from cnnzoo.core.atomic import atomic_folder
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.publishing.card import citation, data_card, licence_text
 from cnnzoo.publishing.croissant import croissant
-from cnnzoo.publishing.facts import Facts, Release
-from cnnzoo.publishing.parquet import write_parquet
+from cnnzoo.publishing.parquet import column_kinds, write_parquet
+from cnnzoo.publishing.release import Release
 from cnnzoo.zoo import Collection, check, check_readable, claims_our_form
 from cnnzoo.zoo import format as published
-from cnnzoo.zoo.shards import Origin
+from cnnzoo.zoo.facts import Facts
+from cnnzoo.zoo.manifest import digest_of_file, read_trainings
 
-__all__ = ["Facts", "Published", "Release", "publish"]
+__all__ = ["Published", "Release", "publish"]
 
 REQUIRED = (published.WEIGHTS, published.LAYOUT, published.METRICS, published.SPLIT)
-OPTIONAL = (published.DIVERGED,)
+OPTIONAL = (published.DIVERGED, published.MANIFEST)
 SUMS = "SHA256SUMS"
 
 
@@ -40,11 +39,11 @@ class Published:
     """Of all files together, in bytes."""
 
 
-def publish(collection: Path, folder: Path, release: Release, origins: Sequence[Origin] = ()) -> Published:
-    """Write the collection in a folder as a data set to `folder`, which must be new or empty; whole or not at all.
+def publish(collection: Path, name: str, folder: Path, release: Release) -> Published:
+    """Write the collection `name` as a data set to `folder`, which must be new or empty; whole or not at all.
 
-    `origins` are those of its shards, where they are known: the data card says how the networks were trained. Raises
-    `CnnzooError` if the collection is missing or damaged, has no split, or if the folder holds something.
+    `collection` is its folder. The data card says how the networks were trained, where the collection's manifest does.
+    Raises `CnnzooError` if the collection is missing or damaged, has no split, or if the folder holds something.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CnnzooError(f"{folder}: must be a new or empty folder; nothing was written")
@@ -55,18 +54,19 @@ def publish(collection: Path, folder: Path, release: Release, origins: Sequence[
             f"{collection}: damaged, not published:\n" + "\n".join(f"  - {line}" for line in problems[:10])
         )
     zoo = Collection.open(collection)
-    facts = Facts.of(zoo, _diverged(collection))
+    facts = Facts.of(zoo, name)
     with atomic_folder(folder) as target:
-        for name in (*REQUIRED, *OPTIONAL):
-            if (collection / name).is_file():
-                shutil.copyfile(collection / name, target / name)
+        for file in (*REQUIRED, *OPTIONAL):
+            if (collection / file).is_file():
+                shutil.copyfile(collection / file, target / file)
         write_parquet(zoo, target / "data")
-        files = {path.relative_to(target).as_posix(): _sha256(path) for path in _files(target)}
-        (target / "croissant.json").write_text(croissant(facts, release, files), encoding="utf-8")
-        (target / "README.md").write_text(data_card(facts, release, sorted(files), origins), encoding="utf-8")
+        files = {path.relative_to(target).as_posix(): digest_of_file(path) for path in _files(target)}
+        (target / "croissant.json").write_text(croissant(facts, column_kinds(zoo), release, files), encoding="utf-8")
+        card = data_card(facts, release, sorted(files), read_trainings(collection))
+        (target / published.CARD).write_text(card, encoding="utf-8")
         (target / "CITATION.cff").write_text(citation(facts, release), encoding="utf-8")
         (target / "LICENSE").write_text(licence_text(release), encoding="utf-8")
-        sums = "".join(f"{_sha256(path)}  {path.relative_to(target).as_posix()}\n" for path in _files(target))
+        sums = "".join(f"{digest_of_file(path)}  {path.relative_to(target).as_posix()}\n" for path in _files(target))
         (target / SUMS).write_text(sums, encoding="utf-8")
     paths = _files(folder)
     return Published(
@@ -80,14 +80,3 @@ def publish(collection: Path, folder: Path, release: Release, origins: Sequence[
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _diverged(collection: Path) -> int | None:
-    """Return how many networks diverged, None where the collection does not say."""
-    path = collection / published.DIVERGED
-    return max(0, len(path.read_text(encoding="utf-8").splitlines()) - 1) if path.is_file() else None

@@ -3,38 +3,24 @@
 import json
 from collections.abc import Sequence
 
-from cnnzoo.publishing.facts import QUANTILES, Facts, Release
-from cnnzoo.zoo.shards import Origin
+from cnnzoo.publishing.release import Release
+from cnnzoo.zoo.card import FILES, LOADING, PAPER, overview
+from cnnzoo.zoo.facts import Facts
+from cnnzoo.zoo.manifest import Training
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-PAPER = "https://arxiv.org/abs/2002.11448"
 
 
-def data_card(facts: Facts, release: Release, files: Sequence[str], origins: Sequence[Origin]) -> str:
+def data_card(facts: Facts, release: Release, files: Sequence[str], trainings: Sequence[Training]) -> str:
     """Return README.md: metadata as the Hugging Face Hub reads it, then what people want to know."""
-    accuracies = "\n".join(
-        f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |"
-        for name, values in facts.accuracies.items()
-    )
-    hyperparameters = "\n".join(f"| `{name}` | {values} |" for name, values in facts.hyperparameters.items())
-    diverged = "" if facts.diverged is None else f"; {facts.diverged:,} more diverged and stand in `diverged.csv`"
     return _CARD.format(
         licence=release.licence.lower(),
         title=facts.title,
         quoted_title=json.dumps(facts.title),
         size=next((name for limit, name in SIZES if facts.rows < limit), "1M<n<10M"),
-        description=facts.description,
-        networks=f"{facts.networks:,}",
-        diverged=diverged,
-        rows=f"{facts.rows:,}",
-        parameters=facts.parameters,
-        training=f"{facts.training_networks:,}",
-        testing=f"{facts.networks - facts.training_networks:,}",
-        quantiles=" | ".join({0.0: "lowest", 0.5: "median", 1.0: "highest"}.get(q, f"{q:.0%}") for q in QUANTILES),
-        rules=" | ".join("---" for _ in QUANTILES),
-        accuracies=accuracies,
-        hyperparameters=hyperparameters,
-        made_by="".join(f"{sentence}\n" for sentence in _made_by(origins)),
+        overview=overview(facts, trainings),
+        files=FILES,
+        loading=LOADING,
         parquet=next(name for name in files if name.endswith(".parquet")),
         creators="; ".join(release.creators),
         year=release.day.year,
@@ -42,17 +28,6 @@ def data_card(facts: Facts, release: Release, files: Sequence[str], origins: Seq
         licence_name=release.licence,
         licence_url=release.licence_url,
         paper=PAPER,
-    )
-
-
-def _made_by(origins: Sequence[Origin]) -> list[str]:
-    """Return how the networks were trained, an item for each engine and image set."""
-    return sorted(
-        {
-            f"- trained by the {origin.engine} engine of cnnzoo (arithmetic {origin.numerics}) with minibatches of "
-            f"{origin.minibatch} images; SHA-256 of the images `{origin.images}`"
-            for origin in origins
-        }
     )
 
 
@@ -97,46 +72,12 @@ configs:
 
 # {title}
 
-{description}
-
-- {networks} networks{diverged}
-- {rows} checkpoints, {parameters:,} parameters each
-- split by network: {training} train, {testing} test, so that no network is on both sides
-{made_by}
-## Final accuracies
-
-| | {quantiles} |
-|---|{rules}|
-{accuracies}
-
-## Hyperparameters
-
-| name | values |
-|---|---|
-{hyperparameters}
-
-## Files
-
-| file | content |
-|---|---|
-| `weights.npy` | float32, one row per checkpoint |
-| `metrics.csv.gz` | row i describes row i of the weights: hyperparameters, epoch (`step`), accuracies, losses |
-| `layout.csv` | where each parameter tensor lies in a row |
-| `split.csv` | the rows in the order of the split: the first half of the final ones trains |
-| `data/*.parquet` | the same, one row per checkpoint, for data frames and the Hub |
+{overview}
+{files}| `data/*.parquet` | the same, one row per checkpoint, for data frames and the Hub |
 | `croissant.json` | machine-readable metadata |
 | `SHA256SUMS` | `sha256sum --check SHA256SUMS` |
 
-## How to load it
-
-NumPy and pandas, from the published files:
-
-```python
-import numpy as np, pandas as pd
-weights = np.load("weights.npy", mmap_mode="r")
-metrics = pd.read_csv("metrics.csv.gz", index_col=0)
-```
-
+{loading}
 pandas, from Parquet:
 
 ```python
@@ -152,13 +93,6 @@ checkpoints <- arrow::read_parquet("{parquet}")
 
 ```julia
 using Parquet2, DataFrames; checkpoints = DataFrame(Parquet2.Dataset("{parquet}"))
-```
-
-PyTorch, with cnnzoo:
-
-```python
-from cnnzoo.data import ZooDataset
-data = ZooDataset(".", half="train", target="test_accuracy")
 ```
 
 ## Licence and citation

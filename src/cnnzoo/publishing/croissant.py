@@ -7,9 +7,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cnnzoo.publishing.facts import Facts, Release
+from cnnzoo.publishing.release import Release
+from cnnzoo.zoo.facts import Facts
 
-FORMATS = {".npy": "application/octet-stream", ".csv": "text/csv", ".gz": "application/gzip"}
+FORMATS = {
+    ".npy": "application/octet-stream",
+    ".csv": "text/csv",
+    ".gz": "application/gzip",
+    ".json": "application/json",
+}
 PARQUET = "application/x-parquet"
 KINDS = {"f": "sc:Float", "i": "sc:Integer", "u": "sc:Integer", "b": "sc:Boolean"}
 """By the kind of a NumPy dtype; all others are text."""
@@ -26,8 +32,8 @@ DESCRIPTIONS = {
 }
 
 
-def croissant(facts: Facts, release: Release, files: Mapping[str, str]) -> str:
-    """Return croissant.json of a data set whose `files` have these SHA-256 digests."""
+def croissant(facts: Facts, kinds: Mapping[str, str], release: Release, files: Mapping[str, str]) -> str:
+    """Return croissant.json of a data set with columns of these `kinds`, whose `files` have these SHA-256 digests."""
     document: dict[str, Any] = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -59,7 +65,7 @@ def croissant(facts: Facts, release: Release, files: Mapping[str, str]) -> str:
                 "@id": "checkpoints",
                 "name": "checkpoints",
                 "description": "The checkpoints of all networks.",
-                "field": [_field(name, kind) for name, kind in {**facts.columns, "weights": "f"}.items()],
+                "field": [_field(name, kind) for name, kind in {**kinds, "weights": "f"}.items()],
             }
         ],
     }

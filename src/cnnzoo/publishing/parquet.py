@@ -29,6 +29,11 @@ def columns(zoo: Collection) -> dict[str, str]:
     return {"row": "", "network": "modeldir"} | short
 
 
+def column_kinds(zoo: Collection) -> dict[str, str]:
+    """Return the columns before `weights` and the kinds of their dtypes, as NumPy names them."""
+    return {name: zoo.metrics[published].dtype.kind if published else "i" for name, published in columns(zoo).items()}
+
+
 def write_parquet(zoo: Collection, folder: Path) -> None:
     """Write <half>-<number>-of-<count>.parquet for both halves of the split, rows in the order of the matrix.
 

@@ -6,6 +6,8 @@ A collection is a folder:
 - `metrics.csv.gz`   row i describes row i of the weights: hyperparameters, step, accuracies, losses
 - `split.csv`        a permutation of the rows, the training half first, by network
 - `diverged.csv`     the networks that diverged and therefore have no rows
+- `manifest.json`    numbers, how the networks were trained, and the SHA-256 of the files above
+- `README.md`        the data card: the same for people, and how to load it
 The published archives hold the first three.
 """
 

@@ -24,6 +24,12 @@ class Report:
         """Note a fault of a file."""
         self.problems.append(f"{self.folder / name}: {message}")
 
+    def blames(self, name: str) -> bool:
+        """Return whether a fault of a file is noted."""
+        return any(
+            problem.startswith((f"{self.folder / name}:", f"{self.folder / name},")) for problem in self.problems
+        )
+
     def add_lines(self, bad: Any, message: str, *columns: Any) -> None:
         """Note a fault of metrics.csv.gz: the first line that `bad` (R,) marks, and how many more have it.
 

@@ -24,6 +24,7 @@ from cnnzoo.network.layout import Layout
 from cnnzoo.zoo import format as published
 from cnnzoo.zoo.check_report import Report
 from cnnzoo.zoo.lenient import Readable
+from cnnzoo.zoo.manifest import check_manifest, has_manifest
 from cnnzoo.zoo.recipes import checkpoint_epochs
 
 BLOCK_BYTES = 16 * 2**20
@@ -51,6 +52,7 @@ def check(folder: Path) -> list[str]:
     text = _read_metrics(report)
     ours = text is not None and claims_our_form(folder) and bool(text["modeldir"].str.fullmatch(OURS).any())
     _examine(report, weights, layout, text, ours)
+    check_manifest(report)
     return report.problems
 
 
@@ -64,6 +66,8 @@ def check_readable(folder: Path) -> tuple[list[str], list[str]]:
     _examine(report, None, found.layout, found.metrics, ours=False)
     if lost := found.final_rows_not_finite():
         report.add(published.WEIGHTS, f"row {lost[0]}, a final one, has weights that are not finite")
+    if has_manifest(folder):
+        check_manifest(report)
     return report.problems, found.changes
 
 

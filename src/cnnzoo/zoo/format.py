@@ -31,6 +31,8 @@ LAYOUT = "layout.csv"
 METRICS = "metrics.csv.gz"
 SPLIT = "split.csv"
 DIVERGED = "diverged.csv"
+MANIFEST = "manifest.json"
+CARD = "README.md"
 
 CONFIG_COLUMNS = tuple(f"config.{name}" for name in RECIPE_COLUMNS if name != "network")
 SCORE_COLUMNS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")

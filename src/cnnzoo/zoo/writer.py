@@ -23,6 +23,8 @@ from cnnzoo.core.atomic import atomic_file, atomic_folder, write_text
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import layout_of
 from cnnzoo.zoo import format as published
+from cnnzoo.zoo.card import describe
+from cnnzoo.zoo.manifest import trainings_of
 from cnnzoo.zoo.recipes import Recipe
 from cnnzoo.zoo.shards import Shard, serving
 
@@ -78,6 +80,7 @@ def assemble(shards: Sequence[Shard], recipes: Sequence[Recipe], collection: str
             write_text(temporary / published.DIVERGED, _diverged_text(diverged))
             networks = np.repeat(np.arange(len(finite), dtype=np.int64), len(epochs))
             published.write_split(temporary, networks, seed, collection, _groups(finite, len(epochs)))
+            describe(temporary, collection, trainings_of(source.shard.origin for source in sources))
     except OSError as error:
         raise CnnzooError(
             f"{folder}: cannot be written ({error.strerror or error}); what was there before is untouched. "
