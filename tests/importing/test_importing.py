@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -462,3 +463,11 @@ def test_the_command_tells_what_is_next(published, artifacts, tmp_path):
     assert "dvc repro" in result.output
     assert "dvc add" in result.output
     assert config.load(artifacts.params).imported["abroad"].dataset == "mnist"
+
+
+def test_a_manifest_of_another_kind_is_left_behind(published, artifacts, tmp_path):
+    folder = Path(shutil.copytree(published, tmp_path / "theirs"))
+    (folder / "manifest.json").write_text('{"manifest_version": 3}')
+    done = import_zoo(artifacts, folder)
+    assert check(done.folder) == []
+    assert json.loads((done.folder / "manifest.json").read_text())["name"] == "theirs"

@@ -26,9 +26,8 @@ class Report:
 
     def blames(self, name: str) -> bool:
         """Return whether a fault of a file is noted."""
-        return any(
-            problem.startswith((f"{self.folder / name}:", f"{self.folder / name},")) for problem in self.problems
-        )
+        path = self.folder / name
+        return any(problem.startswith((f"{path}:", f"{path},")) for problem in self.problems)
 
     def add_lines(self, bad: Any, message: str, *columns: Any) -> None:
         """Note a fault of metrics.csv.gz: the first line that `bad` (R,) marks, and how many more have it.
