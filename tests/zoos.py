@@ -81,6 +81,16 @@ def make_project(
     return artifacts
 
 
+def form_groups(folder: Path, size: int) -> Collection:
+    """Make replicates of every `size` networks of a collection, together in its split; its rows stay as they are."""
+    zoo = Collection.open(folder)
+    groups = zoo.networks // size
+    metrics = zoo.metrics.assign(**{format.GROUP: groups})
+    write_split(folder, zoo.networks, 7, folder.name, groups)
+    metrics.to_csv(folder / format.METRICS, compression={"method": "gzip", "mtime": 0})
+    return Collection.open(folder)
+
+
 def tell_scores_apart(folder: Path) -> Collection:
     """Give a collection of `make_zoo` other training accuracies and losses: only test accuracies stay as they were."""
     zoo = Collection.open(folder)

@@ -19,7 +19,7 @@ from cnnzoo.predictors import scores
 from cnnzoo.search.runs import search
 from cnnzoo.zoo import Collection
 from tuned import untracked
-from zoos import STATISTICS, make_params, make_project, tell_scores_apart
+from zoos import STATISTICS, form_groups, make_params, make_project, tell_scores_apart
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +72,20 @@ def test_scores_hold_every_search_with_intervals_and_the_baseline(project, table
         hyper = table.query("collection == @row.collection and predictor == @row.predictor and features == 'hyper'")
         assert row.hyper_r2 == hyper["r2"].item()
         assert row.hyper_kendall_tau == hyper["kendall_tau"].item()
+
+
+def test_intervals_of_replicates_are_those_of_resampled_groups(project, tables, tmp_path):
+    artifacts, params = Artifacts(tmp_path), project[1]
+    shutil.copytree(project[0].root, tmp_path, dirs_exist_ok=True)
+    groups = form_groups(artifacts.zoo("first"), 4).groups
+    evaluate(artifacts, params)
+    table = pd.read_csv(artifacts.evaluation / "scores.csv")
+    for row in table.itertuples():
+        found = pd.read_csv(artifacts.predictor(row.collection, row.predictor, row.features) / "predictions.csv")
+        rng = seeds.generator(params.seed, "evaluate.bootstrap", row.collection)
+        own = groups[found["row"]] if row.collection == "first" else None
+        draws = scores.bootstrap(found["test_accuracy"], found["predicted"], params.evaluate.bootstrap, rng, own)
+        assert (row.mae_low, row.mae_high) == pytest.approx(scores.interval(draws["mae"], params.evaluate.confidence))
 
 
 def test_transfer_scores_each_model_on_each_held_out_half(project, tables):

@@ -15,7 +15,7 @@ from cnnzoo.evaluation.forecast import AS_IS, INPUTS, STOPPED, forecast, read_ch
 from cnnzoo.features import read_features, write_features
 from cnnzoo.predictors import REGISTRY, scores
 from cnnzoo.zoo import Collection, format
-from zoos import FINAL, STATISTICS, make_params, make_project, tell_scores_apart
+from zoos import FINAL, STATISTICS, form_groups, make_params, make_project, tell_scores_apart
 
 NETWORKS = 83
 
@@ -178,6 +178,21 @@ def test_every_number_is_that_of_forecasts_by_hand_and_a_plain_bootstrap(by_hand
                     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9), (epoch, name, score)
             tied = sum((final == value).sum() - 1 for value in final) / (count * (count - 1))
             assert row["kendall_tau_ceiling"] == pytest.approx(np.sqrt(1 - tied))
+
+
+@pytest.mark.slow
+def test_intervals_of_replicates_are_those_of_resampled_groups(tmp_path):
+    artifacts, params = project(tmp_path)
+    zoo = form_groups(artifacts.zoo("first"), 4)
+    write_features(zoo, [STATISTICS], artifacts.features("first"))
+    forecast(artifacts, params, "first")
+    row = read(artifacts, "forecast.csv").set_index(["epoch", "input"]).loc[(0, AS_IS)]
+    final, first = zoo.final("test"), zoo.at(0, "test")
+    accuracy = zoo.metrics["test_accuracy"].to_numpy()
+    rng = seeds.generator(params.seed, "forecast.bootstrap", "first")
+    draws = scores.bootstrap(accuracy[final], accuracy[first], params.evaluate.bootstrap, rng, zoo.groups[final])
+    expected = scores.interval(draws["mae"], params.evaluate.confidence)
+    assert (row["mae_low"], row["mae_high"]) == pytest.approx(expected)
 
 
 def test_every_number_of_stopping_is_that_of_forecasts_by_hand(by_hand):

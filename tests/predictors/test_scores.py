@@ -81,6 +81,38 @@ def test_resamples_do_not_depend_on_how_many_are_computed_at_once(sample, monkey
         np.testing.assert_array_equal(found[name], values)
 
 
+def test_of_networks_in_groups_whole_groups_are_drawn(sample):
+    target, predicted = sample
+    groups = np.arange(len(target)) // 3 * 7  # the last one is smaller if three do not divide them
+    found = scores.bootstrap(target, predicted, 60, np.random.default_rng(6), groups)
+    rng, names = np.random.default_rng(6), np.unique(groups)
+    for resample in range(60):
+        drawn = names[rng.integers(0, len(names), len(names))]
+        rows = [row for group in drawn for row in range(len(target)) if groups[row] == group]
+        assert found["r2"][resample] == pytest.approx(r2_score(target[rows], predicted[rows]), rel=1e-9)
+        assert found["mae"][resample] == pytest.approx(mean_absolute_error(target[rows], predicted[rows]), rel=1e-9)
+        assert found["kendall_tau"][resample] == pytest.approx(kendalltau(target[rows], predicted[rows]).statistic)
+
+
+def test_copies_of_a_network_do_not_narrow_the_interval(sample):
+    alone, copied = (np.repeat(np.stack(sample), times, axis=1) for times in (1, 9))
+    names = np.repeat(np.arange(len(sample[0])), 9)
+    widths = [
+        np.ptp(scores.interval(scores.bootstrap(*pair, 150, np.random.default_rng(3), groups)["mae"], 0.9))
+        for pair, groups in ((alone, None), (copied, names), (copied, None))
+    ]
+    assert widths[1] == pytest.approx(widths[0], rel=0.25)
+    assert widths[2] < 0.5 * widths[0]
+
+
+def test_groups_of_one_draw_what_networks_draw(sample):
+    plain, alone = (
+        scores.bootstrap(*sample, 50, np.random.default_rng(4), groups) for groups in (None, np.arange(len(sample[0])))
+    )
+    for name, values in plain.items():
+        np.testing.assert_array_equal(alone[name], values)
+
+
 def test_equal_generators_draw_the_same_networks_so_differences_are_paired(sample):
     target, predicted = sample
     noise = np.random.default_rng(8).normal(0, 0.01, len(target))

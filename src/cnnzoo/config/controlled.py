@@ -23,7 +23,9 @@ def check_pairs(pairs: Sequence[str], with_label_noise: bool) -> None:
     allowed = [*SAMPLED, *[LABEL_NOISE] * with_label_noise]
     for name in pairs:
         if name not in allowed:
-            raise ValueError(f"`pairs` names `{name}`{did_you_mean(name, allowed)}. Allowed: {', '.join(allowed)}.")
+            raise ValueError(
+                f"`pairs` names `{name}`{did_you_mean(name, allowed) or '.'} Allowed: {', '.join(allowed)}."
+            )
 
 
 def check_label_noise(least: float, most: float) -> None:

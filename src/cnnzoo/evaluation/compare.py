@@ -1,11 +1,12 @@
 """Evaluation: the tables that compare all tuned predictors, on their own collection and on the others.
 
 `scores.csv`: one row a predictor and feature set of a collection; each score on the held-out half with its bootstrap
-interval (the same resamples for all rows of a collection), tau's ceiling, the p-value of a permutation test (is R2
-better than chance?), and beside it what the same predictor reaches with the hyperparameters alone (`hyper_*`) and how
-much is gained over the published recipe RECIPE (`*_gain`). A gain's interval is that of a paired bootstrap: both
-predictors on the same resampled networks, so it is much narrower than the two scores' own intervals would suggest;
-one that excludes 0 distinguishes two predictors. Gains are empty where the recipe is not among the searches.
+interval (the same resamples for all rows of a collection; whole groups are drawn where networks come in groups), tau's
+ceiling, the p-value of a permutation test (is R2 better than chance?), and beside it what the same predictor reaches
+with the hyperparameters alone (`hyper_*`) and how much is gained over the published recipe RECIPE (`*_gain`). A gain's
+interval is that of a paired bootstrap: both predictors on the same resampled networks, so it is much narrower than the
+two scores' own intervals would suggest; one that excludes 0 distinguishes two predictors. Gains are empty where the
+recipe is not among the searches.
 `by_activation.csv`: the same columns and `activation`, over the held-out networks with that activation alone. The
 models are the same: fitted to all networks of the training half.
 `transfer.csv`: the same models on the held-out halves of all collections, as in figure 4 of the paper, networks of
@@ -61,9 +62,11 @@ def evaluate(artifacts: Artifacts, params: config.Params) -> None:
     Raises `CnnzooError` that names what is missing if a search has not been run.
     """
     zoos = {collection: Collection.open(artifacts.zoo(collection)) for collection in params.collections}
-    searches = list(_searches(artifacts, params))
+    searches = list(_searches(artifacts, params, zoos))
     table = _score_table(params, searches)
-    apart = _score_table(params, [part for search in searches for part in _by_activation(zoos, search)])
+    apart = _score_table(
+        params, [part for search in searches for part in _by_activation(zoos[search.collection], search)]
+    )
     transfer = pd.DataFrame(_transfer(artifacts, params, zoos, searches))
     with atomic_folder(artifacts.evaluation) as folder:
         for name, content in ((SCORES, table), (BY_ACTIVATION, apart), (TRANSFER, transfer)):
@@ -79,7 +82,7 @@ class _Search:
     features: str
     networks_train: int
     predictions: pd.DataFrame
-    """row, network, test_accuracy, predicted; of all held-out networks or of those with one activation."""
+    """row, network, test_accuracy, predicted, group; of all held-out networks or of those with one activation."""
     activation: str | None = None
 
     @property
@@ -98,7 +101,7 @@ class _Search:
         return (self.collection,) if self.activation is None else (self.collection, self.activation)
 
 
-def _searches(artifacts: Artifacts, params: config.Params) -> Iterator[_Search]:
+def _searches(artifacts: Artifacts, params: config.Params, zoos: Mapping[str, Collection]) -> Iterator[_Search]:
     """Yield every search of `params`; raises `CnnzooError` if two of a collection have other held-out networks."""
     for collection in params.collections:
         networks: list[str] | None = None
@@ -108,23 +111,26 @@ def _searches(artifacts: Artifacts, params: config.Params) -> Iterator[_Search]:
             networks = networks or found["network"].tolist()
             if found["network"].tolist() != networks:
                 raise damaged(folder / PREDICTIONS, "other networks than in the collection's other searches", "search")
+            rows = _checked_rows(zoos[collection], found, f"{collection}: {predictor} on {features}")
             count = read_metrics(folder / METRICS, ["networks_train"])["networks_train"]
-            yield _Search(collection, predictor, features, int(count or 0), found)
+            yield _Search(
+                collection, predictor, features, int(count or 0), found.assign(group=zoos[collection].groups[rows])
+            )
 
 
-def _by_activation(zoos: Mapping[str, Collection], search: _Search) -> Iterator[_Search]:
-    """Yield a search's held-out networks with each activation that occurs among them."""
-    metrics = zoos[search.collection].metrics
-    rows = search.predictions["row"].to_numpy()
-    if (
-        not ((rows >= 0) & (rows < len(metrics))).all()
-        or (metrics["modeldir"].to_numpy()[rows] != search.predictions["network"]).any()
-    ):
+def _checked_rows(zoo: Collection, predictions: pd.DataFrame, search: str) -> NDArray[np.int64]:
+    """Return the rows (n,) of the predicted networks; raises `CnnzooError` if the collection has others there."""
+    names, rows = zoo.metrics["modeldir"].to_numpy(), predictions["row"].to_numpy()
+    if not ((rows >= 0) & (rows < len(names))).all() or (names[rows] != predictions["network"]).any():
         raise CnnzooError(
-            f"{search.collection}: {search.predictor} on {search.features} was searched on another state of the "
-            "collection; make it again with `dvc repro -f search`"
+            f"{search} was searched on another state of the collection; make it again with `dvc repro -f search`"
         )
-    activations = metrics[ACTIVATION].to_numpy()[rows]
+    return np.asarray(rows, dtype=np.int64)
+
+
+def _by_activation(zoo: Collection, search: _Search) -> Iterator[_Search]:
+    """Yield a search's held-out networks with each activation that occurs among them."""
+    activations = zoo.metrics[ACTIVATION].to_numpy()[search.predictions["row"].to_numpy()]
     for activation in sorted(set(activations)):
         yield replace(search, predictions=search.predictions[activations == activation], activation=activation)
 
@@ -163,7 +169,8 @@ def _p_value(params: config.Params, search: _Search) -> float:
 def _score(params: config.Params, search: _Search) -> Scored:
     """Return the scores with their intervals, from the same resampled networks for every search of a sample."""
     rng = seeds.generator(params.seed, "evaluate.bootstrap", *search.sample)
-    draws = scores.bootstrap(search.target, search.predicted, params.evaluate.bootstrap, rng)
+    groups = search.predictions["group"].to_numpy()
+    draws = scores.bootstrap(search.target, search.predicted, params.evaluate.bootstrap, rng, groups)
     values = scores.score(search.target, search.predicted)
     row: Row = {"collection": search.collection, "predictor": search.predictor, "features": search.features}
     if search.activation is not None:

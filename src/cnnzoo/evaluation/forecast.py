@@ -137,7 +137,7 @@ class _Epoch:
                 read_checkpoints(self.artifacts, params, zoo, collection, rows[half]) for half in ("train", "test")
             )
             found = _forecasts(params, collection, train, test, self.threads)
-            scored = _scores(params, collection, test.final, found)
+            scored = _scores(params, collection, test.final, zoo.groups[test.rows], found)
         place: Row = {"collection": collection, "epoch": epoch}
         sizes = {"networks_train": len(train.final), "networks_test": len(test.final)}
         print(_summary(collection, epoch, scored, len(test.final)), flush=True)
@@ -214,14 +214,16 @@ def _forecasts(
     return found
 
 
-def _scores(params: config.Params, collection: str, final: Floats, forecasts: list[Forecast]) -> dict[str, Row]:
+def _scores(
+    params: config.Params, collection: str, final: Floats, groups: NDArray[np.int64], forecasts: list[Forecast]
+) -> dict[str, Row]:
     """Return the scores of each input with their intervals, and its gains over the fitted accuracy so far."""
     confidence = params.evaluate.confidence
     draws: dict[str, scores.Draws] = {}
     rows: dict[str, Row] = {}
     for one in forecasts:
         rng = seeds.generator(params.seed, "forecast.bootstrap", collection)
-        draws[one.input] = scores.bootstrap(final, one.values, params.evaluate.bootstrap, rng)
+        draws[one.input] = scores.bootstrap(final, one.values, params.evaluate.bootstrap, rng, groups)
         values = scores.score(final, one.values)
         row = rows[one.input] = {"kendall_tau_ceiling": values["kendall_tau_ceiling"]}
         for name in SHOWN:

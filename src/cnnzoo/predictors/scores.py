@@ -7,7 +7,7 @@ target as NaN.
 Shape letters: n networks, S resamples.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,18 +80,24 @@ Draws = Mapping[str, Floats]
 """Each score by its name, (S,): one value a resample of the networks, NaN where it is undefined."""
 
 
-def bootstrap(target: ArrayLike, predicted: ArrayLike, resamples: int, rng: np.random.Generator) -> Draws:
+def bootstrap(
+    target: ArrayLike,
+    predicted: ArrayLike,
+    resamples: int,
+    rng: np.random.Generator,
+    groups: NDArray[np.int64] | None = None,
+) -> Draws:
     """Return all SCORES of every resample.
 
     Networks are drawn with replacement, target and prediction together (Efron and Tibshirani 1993, section 13.3); all
     scores see the same resamples. Two predictors of the same networks see the same ones if their generators are equal:
-    the differences of their draws are then those of a paired bootstrap.
+    the differences of their draws are then those of a paired bootstrap. Where networks come in `groups`, int64 (n,),
+    whole groups are drawn (a cluster bootstrap; Davison and Hinkley 1997, section 3.8): their networks are alike, so
+    resamples of networks would promise too narrow intervals.
     """
     target, predicted = _pair(target, predicted)
     drawn: dict[str, list[Floats]] = {name: [] for name in SCORES}
-    block = max(1, BLOCK // len(target))
-    for start in range(0, resamples, block):
-        rows = rng.integers(0, len(target), (min(block, resamples - start), len(target)))  # (S, n)
+    for rows in _resampled(len(target), resamples, rng, groups):
         truth, guess = target[rows], predicted[rows]
         error = truth - guess
         drawn["r2"].append(_r2_rows(truth, guess))
@@ -99,6 +105,21 @@ def bootstrap(target: ArrayLike, predicted: ArrayLike, resamples: int, rng: np.r
         drawn["mae"].append(np.mean(np.abs(error), axis=1))
         drawn["kendall_tau"].append(np.array([kendall_tau(*pair) for pair in zip(truth, guess, strict=True)]))
     return {name: np.concatenate(values) for name, values in drawn.items()}
+
+
+def _resampled(
+    networks: int, resamples: int, rng: np.random.Generator, groups: NDArray[np.int64] | None
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of some resamples at a time, (s, m); with groups one at a time, since their sizes may differ."""
+    if groups is None or len(np.unique(groups)) == networks:
+        block = max(1, BLOCK // networks)
+        for start in range(0, resamples, block):
+            yield rng.integers(0, networks, (min(block, resamples - start), networks))
+        return
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    for _ in range(resamples):
+        drawn = rng.integers(0, len(members), len(members))
+        yield np.concatenate([members[group] for group in drawn])[None]
 
 
 def interval(values: Floats, confidence: float) -> tuple[float, float]:

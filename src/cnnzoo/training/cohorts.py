@@ -1,8 +1,8 @@
 """Cohorts: which networks train side by side, and which are already trained.
 
 Networks of a cohort share training fraction and root seed (so they see the same minibatches), the share of wrong
-labels, optimizer and activation. Valid shards
-keep the networks they hold; only the others are grouped again, so a growing collection trains its new networks alone.
+labels, optimizer and activation. Valid shards keep the networks they hold; only the others are grouped again, so a
+growing collection trains its new networks alone.
 """
 
 from collections.abc import Iterable, Sequence
