@@ -12,6 +12,7 @@ test_native.py), so the pieces of a cohort, put together in order, are the cohor
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,12 +96,15 @@ def perfect_s(loads: Sequence[Load], workers: Sequence[Worker]) -> float:
 
     On workers of one kind nothing is faster. The utilisation of a placement is this over its makespan.
     """
-    return sum(load.networks * _alone_s(load, workers) for load in loads)
+    return sum(load.networks * alone_s for load, alone_s in zip(loads, _alone_s(loads, workers), strict=True))
 
 
-def _alone_s(load: Load, workers: Sequence[Worker]) -> float:
-    """Return the cluster's time for one network of a cohort, were all lanes busy with its like."""
-    return 1 / sum(worker.lanes / load.network_s[worker.kind] for worker in workers)
+def _alone_s(loads: Sequence[Load], workers: Sequence[Worker]) -> list[float]:
+    """Return the cluster's time for one network of each cohort, were all lanes busy with its like."""
+    lanes: Counter[str] = Counter()
+    for worker in workers:
+        lanes[worker.kind] += worker.lanes
+    return [1 / sum(count / load.network_s[kind] for kind, count in lanes.items()) for load in loads]
 
 
 class _Waiting:
@@ -108,7 +112,7 @@ class _Waiting:
 
     def __init__(self, loads: Sequence[Load], workers: Sequence[Worker], whole: bool) -> None:
         self.loads, self.whole = loads, whole
-        self.alone_s = [_alone_s(load, workers) for load in loads]
+        self.alone_s = _alone_s(loads, workers)
         self.lanes = {worker.kind: worker.lanes for worker in workers}
         self.left = [load.networks for load in loads]
         self.left_s = perfect_s(loads, workers)
@@ -135,7 +139,7 @@ class _Waiting:
         for index in self.order:
             load, size = self.loads[index], self.left[index] if self.whole else 1
             best = min(_rounds_s(load, kind, lanes, size) for kind, lanes in self.lanes.items())
-            if _rounds_s(load, worker.kind, worker.lanes, size) <= self.left_s + best:
+            if _rounds_s(load, worker.kind, worker.lanes, size) <= max(0.0, self.left_s) + best:
                 yield index
 
     def _portion(self, index: int, worker: Worker) -> int:
