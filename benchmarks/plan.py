@@ -9,12 +9,13 @@ the weights of all runs are compared: every network must have the same bits.
 import argparse
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -56,39 +57,48 @@ def planned(params: Params, name: str) -> tuple[float, list[tuple[Recipe, ...]]]
     return makespan_s(pieces), [cohorts[piece.load][piece.start : piece.stop] for piece in pieces]
 
 
-def work(root: Path, params: Params, queue: "Queue[Sequence[Recipe] | None]", ready: Barrier, done: Barrier) -> None:
-    """Train what the queue has, after a first training that loads everything."""
-    artifacts = Artifacts(root)
-    job = Job(
-        artifacts, params, COLLECTION, ImageSet.load(artifacts.images(COLLECTION)), choose("native", params.runtime),
-        MagicMock(),
-    )  # fmt: skip
-    warm_up = recipes.draw(what_if(params, [COLLECTION], 2, 1), COLLECTION)[:1]
-    CohortRun(job, warm_up).run(MagicMock())
-    ready.wait()
-    while (piece := queue.get()) is not None:
-        CohortRun(job, piece).run(MagicMock())
-    done.wait()
+def work(runs: "Queue[Any]", pieces: "Queue[Any]", done: "Queue[None]") -> None:
+    """Train the pieces of each run, until there is no other run."""
+    while (run := runs.get()) is not None:
+        root, params = run
+        artifacts = Artifacts(root)
+        found, engine = ImageSet.load(artifacts.images(COLLECTION)), choose("native", params.runtime)
+        job = Job(artifacts, params, COLLECTION, found, engine, MagicMock())
+        while (piece := pieces.get()) is not None:
+            CohortRun(job, piece).run(MagicMock())
+        done.put(None)
 
 
-def measured(root: Path, params: Params, name: str, pieces: Sequence[Sequence[Recipe]]) -> float:
-    """Return the seconds that real workers take from the first to the last piece."""
-    workers = WORKERS[name]
-    spawn = multiprocessing.get_context("spawn")
-    queue, ready, done = spawn.Queue(), spawn.Barrier(workers + 1), spawn.Barrier(workers + 1)
-    for piece in [*pieces, *[None] * workers]:
-        queue.put(piece)
-    arguments = (root, with_threads(params, 1), queue, ready, done)
-    processes = [spawn.Process(target=work, args=arguments) for _ in range(workers)]
-    for process in processes:
-        process.start()
-    ready.wait(600)
-    begun = time.perf_counter()
-    done.wait(3600)
-    seconds = time.perf_counter() - begun
-    for process in processes:
-        process.join()
-    return seconds
+class Workers:
+    """Processes with one core each, which live as long as the benchmark."""
+
+    def __init__(self, count: int) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.runs, self.pieces, self.done = spawn.Queue(), spawn.Queue(), spawn.Queue()
+        arguments = (self.runs, self.pieces, self.done)
+        self.processes = [spawn.Process(target=work, args=arguments, daemon=True) for _ in range(count)]
+        for process in self.processes:
+            process.start()
+
+    def run(self, root: Path, params: Params, pieces: Sequence[Sequence[Recipe]]) -> float:
+        """Return the seconds from the first to the last piece."""
+        begun = time.perf_counter()
+        for _ in self.processes:
+            self.runs.put((root, with_threads(params, 1)))
+        for piece in [*pieces, *[None] * len(self.processes)]:
+            self.pieces.put(piece)
+        for _ in self.processes:
+            self.done.get()
+        return time.perf_counter() - begun
+
+
+def new_project(folder: str) -> Path:
+    """Make the folders that a training needs, with the images."""
+    artifacts = Artifacts(Path(folder))
+    artifacts.checkpoints(COLLECTION).mkdir(parents=True)
+    artifacts.unfinished(COLLECTION).mkdir(parents=True)
+    images.prepare(COLLECTION, [], artifacts.downloads).save(artifacts.images(COLLECTION))
+    return artifacts.root
 
 
 def trained(root: Path, wanted: Sequence[Recipe]) -> NDArray[np.float32]:
@@ -107,21 +117,22 @@ def main() -> None:
     params = what_if(config.load(ROOT / "params.yaml"), [COLLECTION], arguments.networks, arguments.epochs)
     drawn = recipes.draw(params, COLLECTION)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in WORKERS}
+    crews = {name: Workers(count) for name, count in WORKERS.items()}
+    short = what_if(params, [COLLECTION], 2 * max(WORKERS.values()), 1)
     expected: NDArray[np.float32] | None = None
-    for _ in range(arguments.rounds):
-        for name, found in times.items():
+    for number in range(arguments.rounds + 1):
+        for name, crew in crews.items():
             with tempfile.TemporaryDirectory() as folder:
-                artifacts = Artifacts(Path(folder))
-                artifacts.checkpoints(COLLECTION).mkdir(parents=True)
-                artifacts.unfinished(COLLECTION).mkdir(parents=True)
-                images.prepare(COLLECTION, [], artifacts.downloads).save(artifacts.images(COLLECTION))
-                before, pieces = planned(params, name)
-                seconds = measured(Path(folder), params, name, pieces)
-                after, _ = planned(params, name)
-                weights = trained(Path(folder), drawn)
-            assert expected is None or np.array_equal(weights, expected, equal_nan=True), f"{name}: other bits"
-            expected = weights
-            found.append(((before + after) / 2, seconds))
+                root, of = new_project(folder), params if number else short  # round 0 loads everything
+                before, pieces = planned(of, name)
+                seconds = crew.run(root, of, pieces)
+                after, _ = planned(of, name)
+                if number:
+                    weights = trained(root, drawn)
+                    assert expected is None or np.array_equal(weights, expected, equal_nan=True), f"{name}: other bits"
+                    expected = weights
+                    times[name].append(((before + after) / 2, seconds))
+                    print(f"{name}: {before:.1f} s and {after:.1f} s predicted, {seconds:.1f} s taken", file=sys.stderr)
     print(describe(["torch", "pytorch-lightning", "numpy"]))
     print(f"- {len(drawn)} networks, {arguments.epochs} epochs, n = {arguments.rounds}; the same bits in all runs\n")
     print("| machines x cores | predicted, s | taken, s | taken / predicted |\n|---|---|---|---|")
