@@ -17,8 +17,8 @@ from unittest.mock import patch
 from _machine import describe
 from cnnzoo import config, images
 from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.planning import cost
 from cnnzoo.tracking import ZooTracker, sync_zoo
-from cnnzoo.training import planning
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.train import train_collection
 from cnnzoo.zoo import first_rows, recipes
@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=86)
     arguments = parser.parse_args()
-    params = planning.what_if(config.load(ROOT / "params.yaml"), [COLLECTION], arguments.networks, arguments.epochs)
-    (predicted,) = planning.plan(params, [COLLECTION])
+    params = cost.what_if(config.load(ROOT / "params.yaml"), [COLLECTION], arguments.networks, arguments.epochs)
+    (predicted,) = cost.plan(params, [COLLECTION])
     drawn = recipes.draw(params, COLLECTION)
     seconds = {"train": 0.0, "evaluate": 0.0}
     with tempfile.TemporaryDirectory() as folder:

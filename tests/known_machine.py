@@ -98,6 +98,6 @@ def plan_on_known_machine(monkeypatch: pytest.MonkeyPatch, default: str = "nativ
         found.machine = KnownMachine(default if name == "auto" else name, runtime.threads)
         return found.machine
 
-    monkeypatch.setattr("cnnzoo.training.planning.choose", choose)
+    monkeypatch.setattr("cnnzoo.planning.cost.choose", choose)
     monkeypatch.setattr(time, "perf_counter", lambda: found.machine.now_s)
     return found

@@ -15,7 +15,7 @@ LAYERS = [
     {"scoring"},
     {"evaluation"},
     {"search"},
-    {"predictors", "drawing"},
+    {"predictors", "drawing", "planning"},
     {"data", "features", "training"},
     {"zoo"},
     {"config", "images"},

@@ -34,7 +34,7 @@ PYTHON_M = [sys.executable, "-m", "cnnzoo"]
 INSTALLED = [str(Path(sys.executable).with_name("cnnzoo"))]
 OPTIONS = {
     "check": {"path", "--lock"},
-    "plan": {"--collections", "--networks", "--epochs", "--root"},
+    "plan": {"--collections", "--networks", "--epochs", "--cluster", "--rate", "--price", "--root"},
     "ui": {"--port", "--root"},
     "track": {"collection", "--root"},
     "score": {"files", "--activation", "--collection", "--predictor", "--features", "--neighbours", "--json", "--root"},
@@ -330,6 +330,42 @@ def test_plan_refuses_what_is_not_there_or_out_of_range(planned):
     assert "params.yaml: cannot be read" in fail("plan")
     for option, value in (("--networks", 1), ("--epochs", 0)):
         assert run("plan", option, value, "--root", planned).exit_code == 2
+
+
+def test_plan_of_a_cluster_prints_hand_computed_numbers(planned):
+    """A network takes 82,560 images of training and a third of 18,000 of evaluation, 8.856 s at the given rate: of
+    100 networks on 200 cores each has one, and each piece has 0.916 s of Lightning's own time."""
+    told = ("--cluster", "50x4", "--rate", "core=10000", "--price", "4=360", "--root", planned)
+    assert table("--collections", "first", "--networks", 100, *told) == {
+        "": ["first"],
+        "cohorts": ["1"],
+        "pieces": ["100"],
+        "time": ["0.2 min"],
+        "utilisation": ["45.3%"],
+        "time, undivided": ["14.8 min"],
+        "utilisation, undivided": ["0.5%"],
+        "price": ["48.86"],
+    }
+
+
+def test_plan_of_a_cluster_says_where_its_rates_come_from(planned):
+    first = ("plan", "--collections", "first", "--root", planned, "--cluster")
+    measured = " ".join(succeed(*first, "3x4").split())
+    assert "on 3 machines with 4 cores, simulated" in measured
+    assert "Rates: core as measured on this machine." in measured
+    assert "price" not in measured
+    assert "leaves the cores idle" not in measured
+    mixed = " ".join(succeed(*first, "1x4,2xH100", "--rate", "H100=2e7/264", "--rate", "core=9e4").split())
+    assert "on 1 machine with 4 cores and 2 H100, simulated" in mixed
+    assert "Rates: H100 20,000,000 images/s (given), core 90,000 images/s (given)." in mixed
+    assert "leaves the cores idle" in mixed
+
+
+def test_plan_refuses_clusters_that_it_cannot_know(planned):
+    assert "nobody has said how fast `H100` trains" in fail("plan", "--cluster", "2xH100", "--root", planned)
+    assert "`many` is no group of a cluster" in fail("plan", "--cluster", "many", "--root", planned)
+    for option in ("--rate", "--price"):
+        assert "are those of a cluster" in fail("plan", option, "core=1", "--root", planned)
 
 
 # --- score ---

@@ -35,7 +35,7 @@ def params() -> dict:
 def test_the_documents_are_there():
     assert set(NAMES) == {
         *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "models/README.md", "mlruns/README.md"),
-        *(f"docs/{name}.md" for name in ("design", "guide", "performance", "results", "security")),
+        *(f"docs/{name}.md" for name in ("cluster", "design", "guide", "performance", "results", "security")),
     }
     assert (ROOT / "CITATION.cff").exists()
 

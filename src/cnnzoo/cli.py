@@ -4,19 +4,16 @@ Everything heavy is imported inside the commands, so that `cnnzoo --help` answer
 """
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.errors import counted
 from cnnzoo.stages.entry import explain_faults, read_params
-
-if TYPE_CHECKING:
-    from cnnzoo.training.planning import Cost
 
 app = typer.Typer(
     help="Make, keep and learn from large populations of small trained networks.",
@@ -74,43 +71,36 @@ def plan(
     collections: Annotated[str, typer.Option(help="Comma-separated; default: all of params.yaml.")] = "",
     networks: Annotated[int | None, typer.Option(help="What if each had so many networks?", min=2)] = None,
     epochs: Annotated[int | None, typer.Option(help="What if they trained for so many epochs?", min=1)] = None,
+    cluster: Annotated[str, typer.Option(help="Simulate one: 8x64,4xH100 = 8 machines of 64 cores, 4 GPUs.")] = "",
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="Images/s of a GPU or a core of the cluster: H100=20.4e6/264 (with 264 networks), core=9e4."),
+    ] = None,
+    price: Annotated[
+        list[str] | None, typer.Option(help="Of an hour of one machine or GPU: 64=1.10, H100=2.50.")
+    ] = None,
     root: Root = Path(),
 ) -> None:
-    """Measure this machine for some seconds and print what training would cost: hours, disk, memory."""
+    """Measure this machine for some seconds and print what training would cost; or simulate it on a cluster."""
 
     def work() -> None:
-        from cnnzoo.training import planning
+        from cnnzoo.core.errors import CnnzooError
+        from cnnzoo.planning import cost, tables
+        from cnnzoo.planning.cluster import CLUSTER_FORM, read_cluster
+        from cnnzoo.planning.simulation import simulate
 
+        if (rate or price) and not cluster:
+            raise CnnzooError(f"`--rate` and `--price` are those of a cluster. {CLUSTER_FORM}")
         params = read_params(Artifacts(root))
         names = [name.strip() for name in collections.split(",")] if collections else list(params.populations)
-        _print_costs(planning.plan(planning.what_if(params, names, networks, epochs), names))
+        asked = cost.what_if(params, names, networks, epochs)
+        if cluster:
+            machines = read_cluster(cluster, rate or (), price or ())
+            tables.print_simulated(simulate(asked, names, machines), machines)
+        else:
+            tables.print_costs(cost.plan(asked, names))
 
     _run(work)
-
-
-COST_LINES: dict[str, Callable[["Cost"], str]] = {
-    "networks": lambda cost: f"{cost.networks:,}",
-    "cohorts": lambda cost: f"{cost.cohorts:,}",
-    "image passes": lambda cost: f"{cost.passes / 1e6:,.0f} million",
-    "images/s, all in all": lambda cost: f"{cost.rate:,.0f}",
-    "time": lambda cost: f"{cost.seconds / 3600:,.2f} hours",
-    "disk": lambda cost: f"{cost.disk_bytes / 1e9:,.2f} GB",
-    "memory": lambda cost: f"{cost.memory_bytes / 1e9:,.2f} GB",
-    "runs in MLflow": lambda cost: f"{cost.networks:,} ({cost.tracked_bytes / 1e9:,.3f} GB)",
-}
-
-
-def _print_costs(costs: "Sequence[Cost]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Training from scratch on this machine")
-    table.add_column("")
-    for cost in costs:
-        table.add_column(cost.collection, justify="right")
-    for label, text in COST_LINES.items():
-        table.add_row(label, *(text(cost) for cost in costs))
-    Console().print(table)
 
 
 @app.command()

@@ -15,9 +15,9 @@ from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.cores import usable_cores
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images.registry import DATASETS
+from cnnzoo.planning.cost import COHORT_S, EPOCH_S, Cost, Machine, plan, what_if
 from cnnzoo.training.engines.choice import CLASSES, choose
 from cnnzoo.training.minibatches import Schedule
-from cnnzoo.training.planning import COHORT_S, EPOCH_S, Cost, Machine, plan, what_if
 from cnnzoo.training.train import train_collection
 from cnnzoo.zoo import recipes
 from known_machine import KnownMachine, evaluate_rate, plan_on_known_machine, train_rate

@@ -42,6 +42,39 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What one network of a cohort asks for, and what its cohort takes beside the work on its networks."""
+
+    trained: int
+    """Images that the network is trained on, over all epochs."""
+    evaluated: int
+    """Images that it is evaluated on, over all checkpoints."""
+    overhead_s: float
+    """Of the whole cohort, however many networks it has."""
+
+    def seconds(self, rates: Rates) -> float:
+        """Return the time that one worker spends on one network."""
+        return self.trained / rates.train + self.evaluated / rates.evaluate
+
+
+def extent_of(params: Params, collection: str) -> Extent:
+    """Return the extent of the images that a collection's networks see."""
+    return DATASETS[params.population(collection).dataset].extent
+
+
+def work_of(params: Params, collection: str, first: Recipe) -> Work:
+    """Return the work on each network of the cohort that `first` belongs to."""
+    extent, minibatch = extent_of(params, collection), params.population(collection).minibatch
+    schedule = Schedule(params.seed, collection, first.train_fraction, extent.train, minibatch)
+    kept = len(first.checkpoints)
+    return Work(
+        trained=first.epochs * schedule.passes,
+        evaluated=kept * (schedule.subset_size + extent.test),
+        overhead_s=COHORT_S + EPOCH_S * first.epochs,
+    )
+
+
+@dataclass(frozen=True)
 class Cost:
     """What the training of one collection takes."""
 
@@ -114,24 +147,38 @@ def plan(params: Params, collections: Sequence[str]) -> list[Cost]:
     return [_cost(params, collection, machine) for collection in collections]
 
 
+def kind_of(recipe: Recipe) -> tuple[str, str]:
+    """Return what, beside shape and images, the rate of a network depends on."""
+    return recipe.activation, recipe.optimizer
+
+
+def measure_kinds(
+    machine: Machine, params: Params, collection: str, cohorts: Sequence[Sequence[Recipe]]
+) -> dict[tuple[str, str], Rates]:
+    """Return the rates of all kinds of networks among the cohorts of one collection."""
+    extent, minibatch = extent_of(params, collection), params.population(collection).minibatch
+    examples = {kind_of(cohort[0]): cohort[0] for cohort in reversed(cohorts)}
+    return {kind: machine.measure(example, collection, extent, minibatch) for kind, example in examples.items()}
+
+
+def this_cpu(params: Params) -> Machine:
+    """Return this machine's cores; raises `CnnzooError` where the native kernel is missing."""
+    return Machine(choose("native", params.runtime.model_copy(update={"device": "cpu"})))
+
+
 def _cost(params: Params, collection: str, machine: Machine) -> Cost:
     population = params.population(collection)
-    extent = DATASETS[population.dataset].extent
+    extent = extent_of(params, collection)
     cohorts = group(recipes.draw(params, collection), params.train.cohort_size)
-    rates: dict[tuple[str, str], Rates] = {}
+    rates = measure_kinds(machine, params, collection, cohorts)
     passes, seconds = 0, 0.0
     for cohort in cohorts:
         first = cohort[0]
-        kind = (first.activation, first.optimizer)
-        if kind not in rates:
-            rates[kind] = machine.measure(first, collection, extent, population.minibatch)
-        schedule = Schedule(params.seed, collection, first.train_fraction, extent.train, population.minibatch)
-        kept = len(first.checkpoints)
-        trained, evaluated = first.epochs * schedule.passes, kept * (schedule.subset_size + extent.test)
+        work = work_of(params, collection, first)
         rounds = -(-len(cohort) // machine.workers)
-        passes += len(cohort) * trained
-        seconds += rounds * (trained / rates[kind].train + evaluated / rates[kind].evaluate)
-        seconds += COHORT_S + EPOCH_S * first.epochs
+        passes += len(cohort) * work.trained
+        seconds += rounds * work.seconds(rates[kind_of(first)]) + work.overhead_s
+    kept = len(first.checkpoints)
     checkpoint_bytes = 4 * first.layout.size
     return Cost(
         collection=collection,

@@ -1,0 +1,1 @@
+"""What training would cost before it is done: on this machine, measured, and on a cluster, simulated."""
