@@ -24,6 +24,7 @@ from cnnzoo.tracking.location import (
     check_database,
     database,
     dvc_experiment,
+    is_server,
     own_database,
     tracking_uri,
 )
@@ -31,6 +32,7 @@ from cnnzoo.tracking.moved import follow_project
 from cnnzoo.tracking.notes import ExperimentCard
 from cnnzoo.tracking.runs import EXPERIMENT, KILLED, RESUMABLE, RUNNING, RunRecord
 from cnnzoo.tracking.store import ActiveRun
+from cnnzoo.tracking.tables import check_answers
 
 PAGE = 1000
 BATCH_METRICS = 1000
@@ -47,6 +49,8 @@ def connect(artifacts: Artifacts) -> MlflowClient:
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):  # lines about what goes as it should
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if (file := database(uri)) is None:
+        if not is_server(uri):
+            check_answers(uri)
         return MlflowClient(tracking_uri=uri)
     check_database(file)
     if file == own_database(artifacts) and file.exists():

@@ -42,6 +42,15 @@ def open_engine(uri: str) -> Engine:
     return engine
 
 
+def check_answers(uri: str) -> None:
+    """Connect to a database once; raises SQLAlchemy's errors at once (MLflow retries for 100 s)."""
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
 def schema(engine: Engine) -> str | None:
     """Return the revision of MLflow's schema that the database has; raises SQLAlchemy's errors if it has none."""
     with engine.connect() as connection:
