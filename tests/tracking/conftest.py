@@ -61,7 +61,9 @@ def postgres_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cal
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(OVERRIDE, f"{place}/empty")
             connect(Artifacts(tmp_path_factory.mktemp("postgres"))).search_experiments()
-        run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'empty'")  # no template has sessions
+        run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'empty'"
+        )  # no template has sessions
         yield make
         engine.dispose()
 

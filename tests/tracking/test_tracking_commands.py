@@ -120,7 +120,9 @@ def test_ui_serves_the_projects_record_on_the_port_asked_for_and_on_this_machine
     assert given["--default-artifact-root"] == (pulled.mlruns / "artifacts").as_uri()
 
 
-def test_ui_of_a_port_in_use_or_of_no_record_fails(pulled: Artifacts, servers: list[tuple[list[str], dict[str, str]]], tmp_path: Path) -> None:
+def test_ui_of_a_port_in_use_or_of_no_record_fails(
+    pulled: Artifacts, servers: list[tuple[list[str], dict[str, str]]], tmp_path: Path
+) -> None:
     assert "no experiments yet" in run("ui", "--root", tmp_path).stderr
     assert run("track", COLLECTION, "--root", pulled.root).exit_code == 0
     with socket.socket() as other:

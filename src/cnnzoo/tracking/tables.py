@@ -1,7 +1,7 @@
 """MLflow's own tables in SQLite and PostgreSQL: connecting to them, and many rows in one statement.
 
-The rows go to the driver as they are: SQLAlchemy's own insert handles each of them in Python, which takes as long as the
-database does (docs/performance.md). PostgreSQL gets a column as one array, so a statement is one message to the server.
+The rows go to the driver as they are: SQLAlchemy's own insert handles each of them in Python, which takes as long as
+the database does (docs/performance.md). PostgreSQL gets a column as one array: a statement is one message to the server.
 """
 
 import sqlite3
@@ -54,7 +54,8 @@ def check_answers(uri: str) -> None:
 def schema(engine: Engine) -> str | None:
     """Return the revision of MLflow's schema that the database has; raises SQLAlchemy's errors if it has none."""
     with engine.connect() as connection:
-        return connection.scalar(text("SELECT version_num FROM alembic_version"))
+        found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
 
 
 def _on_connect(connection: Any, _record: object) -> None:

@@ -12,6 +12,7 @@ from cnnzoo.core.errors import CnnzooError
 from cnnzoo.tracking.location import ENVIRONMENT, artifact_folder, database, is_server, tracking_uri, without_password
 from cnnzoo.tracking.notes import PREDICTORS, VIEW, ZOO
 from cnnzoo.tracking.reach import reach
+from cnnzoo.tracking.search_sync import end_killed_searches
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -22,12 +23,13 @@ VIEW_QUERY = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
 def serve_ui(artifacts: Artifacts, port: int = DEFAULT_PORT) -> None:
     """Print where each experiment's runs are and become the server that shows them; does not return.
 
-    Returns if MLFLOW_TRACKING_URI names a server that runs elsewhere. Raises `CnnzooError` if the store cannot be
-    reached, there is nothing to show, or the port is taken.
+    Before, searches that were killed are marked so. Returns if MLFLOW_TRACKING_URI names a server that runs elsewhere.
+    Raises `CnnzooError` if the store cannot be reached, there is nothing to show, or the port is taken.
     """
     links = experiment_links(artifacts, port)
     if not links:
         raise CnnzooError(f"{without_password(tracking_uri(artifacts))}: no experiments yet; run `dvc repro` first")
+    end_killed_searches(artifacts)
     print(*(f"{name}: {link}" for name, link in links.items()), sep="\n", flush=True)
     if is_server(tracking_uri(artifacts)):
         return  # a server elsewhere shows it
