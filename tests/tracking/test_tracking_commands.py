@@ -97,16 +97,20 @@ def test_track_of_a_collection_that_is_not_made_here_fails(pulled: Artifacts) ->
 # --- ui ---
 
 
+Servers = list[tuple[list[str], dict[str, str]]]
+"""Command lines and environments."""
+
+
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
     """The command lines and environments of the servers that this process would have become."""
-    started: list[tuple[list[str], dict[str, str]]] = []
+    started: Servers = []
     monkeypatch.setattr("os.execve", lambda _program, *how: started.append(how))
     return started
 
 
 def test_ui_serves_the_projects_record_on_the_port_asked_for_and_on_this_machine_only(
-    pulled: Artifacts, servers: list[tuple[list[str], dict[str, str]]]
+    pulled: Artifacts, servers: Servers
 ) -> None:
     assert run("track", COLLECTION, "--root", pulled.root).exit_code == 0
     port = free_port()
@@ -120,9 +124,7 @@ def test_ui_serves_the_projects_record_on_the_port_asked_for_and_on_this_machine
     assert given["--default-artifact-root"] == (pulled.mlruns / "artifacts").as_uri()
 
 
-def test_ui_of_a_port_in_use_or_of_no_record_fails(
-    pulled: Artifacts, servers: list[tuple[list[str], dict[str, str]]], tmp_path: Path
-) -> None:
+def test_ui_of_a_port_in_use_or_of_no_record_fails(pulled: Artifacts, servers: Servers, tmp_path: Path) -> None:
     assert "no experiments yet" in run("ui", "--root", tmp_path).stderr
     assert run("track", COLLECTION, "--root", pulled.root).exit_code == 0
     with socket.socket() as other:

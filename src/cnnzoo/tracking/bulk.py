@@ -69,8 +69,8 @@ def _say_slow(uri: str, revision: str | None) -> None:
     if uri not in _SAID:
         _SAID.add(uri)
         log.warning(
-            "%s has the schema %s of MLflow %s, but networks are written in bulk into the schema %s only. MLflow's client "
-            "records them instead, some 30 times slower. The MLflow of constraints.txt has a known schema.",
+            "%s has the schema %s of MLflow %s, but networks are written in bulk into the schema %s only. MLflow's "
+            "client records them instead, some 30 times slower. The MLflow of constraints.txt has a known schema.",
             without_password(uri),
             revision,
             version("mlflow"),

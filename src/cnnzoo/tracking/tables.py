@@ -1,7 +1,7 @@
 """MLflow's own tables in SQLite and PostgreSQL: connecting to them, and many rows in one statement.
 
 The rows go to the driver as they are: SQLAlchemy's own insert handles each of them in Python, which takes as long as
-the database does (docs/performance.md). PostgreSQL gets a column as one array: a statement is one message to the server.
+the database does (docs/performance.md). PostgreSQL gets a column as one array, a statement as one message.
 """
 
 import sqlite3
