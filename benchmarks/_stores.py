@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, text
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from cnnzoo.core.artifacts import Artifacts
-from cnnzoo.tracking.location import OVERRIDE, prepare_environment, tracking_uri
+from cnnzoo.tracking.location import OVERRIDE, SQLITE, prepare_environment
 from cnnzoo.tracking.store import open_zoo
 from postgres import missing, postgres
 
@@ -61,7 +61,7 @@ def _in_sqlite(root: Path, collection: str) -> Callable[[str], Project]:
         file = artifacts.mlruns / "mlflow.db"
         if name != TEMPLATE:
             shutil.copy(root / TEMPLATE / "mlruns" / "mlflow.db", file)
-        return Project(artifacts, tracking_uri(artifacts), lambda: file.stat().st_size)
+        return Project(artifacts, f"{SQLITE}{file}", lambda: file.stat().st_size)
 
     with make(TEMPLATE).used() as artifacts:
         open_zoo(artifacts, collection).close()

@@ -159,8 +159,7 @@ def log_rounds(make: Callable[[str], Project], name: str, shards: list[Shard], r
         project = make(f"{name} {number}")
         with project.used() as artifacts:
             took.append(measure(lambda: longest.append(log_live(artifacts, shards))))
-        logged = sum(len(shard.recipes) for shard in shards)
-        assert len(read_back(project)) == min(1000, logged), "not all networks are on record"
+        assert len(read_back(project)) == min(1000, count(shards)), "not all networks are on record"
     print(f"  the longest that training waited for a call: {1e3 * max(longest):.1f} ms")
     return took
 
@@ -198,29 +197,44 @@ def measure_pages(project: Project, networks: int, rounds: int) -> None:
             print(f"served page {what}, {networks:,} runs: {spread(times, '.2f')} s, n = {rounds}", flush=True)
 
 
+def count(shards: list[Shard]) -> int:
+    return sum(len(shard.recipes) for shard in shards)
+
+
+def measure_size(project: Project, root: Path, shards: list[Shard], there: int, rounds: int) -> None:
+    """Record networks from their shards, into a store that holds the first of them; then read and log more."""
+    networks = count(shards)
+    with project.used() as artifacts:
+        took = measure(lambda: sync(artifacts, shards))
+        report(f"bulk, from shards, from {there:,} to {networks:,} networks", networks - there, [took])
+        report(f"bulk, nothing to do, {networks:,}", networks, [measure(lambda: sync(artifacts, shards))])
+        print(f"  {project.size() / networks / 1e3:.1f} kB a network")
+        measure_pages(project, networks, rounds)
+        more = make_shards(root / f"after {networks}", LIVE_NETWORKS, first=10 * networks)
+        took = measure(lambda: log_live(artifacts, more))
+        report(f"bulk, live, into a store of {networks:,}", LIVE_NETWORKS, [took])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--networks", type=int, default=30_000, help="in the store whose pages are asked for")
+    parser.add_argument("--networks", type=int, nargs="+", default=[30_000], help="sizes of one store that grows")
     parser.add_argument("--rounds", type=int, default=5, help="of live logging, and of each page")
+    parser.add_argument("--no-client", action="store_true", help="leave out MLflow's client, which takes minutes")
     arguments = parser.parse_args()
-    networks, rounds = arguments.networks, arguments.rounds
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         with empty_stores(arguments.store, root, COLLECTION) as make:
             print(describe(["mlflow", "sqlalchemy"]), flush=True)
-            client = compare_with_client(make, root)
+            client = None if arguments.no_client else compare_with_client(make, root)
             live = make_shards(root / "live", LIVE_NETWORKS)
-            report("bulk, live, empty stores", LIVE_NETWORKS, log_rounds(make, "live", live, rounds), client)
-            shards, project = make_shards(root / "shards", networks), make("all")
-            with project.used() as artifacts:
-                report("bulk, from shards", networks, [measure(lambda: sync(artifacts, shards))])
-                report("bulk, nothing to do", networks, [measure(lambda: sync(artifacts, shards))])
-                print(f"  {project.size() / networks / 1e3:.1f} kB a network")
-                measure_pages(project, networks, rounds)
-                more = make_shards(root / "more", LIVE_NETWORKS, first=networks)
-                took = measure(lambda: log_live(artifacts, more))
-                report(f"bulk, live, into a store of {networks:,}", LIVE_NETWORKS, [took])
+            report("bulk, live, empty stores", LIVE_NETWORKS, log_rounds(make, "live", live, arguments.rounds), client)
+            shards, project = make_shards(root / "shards", max(arguments.networks)), make("all")
+            there = 0
+            for networks in sorted(arguments.networks):
+                some = shards[: -(-networks // COHORT_SIZE)]
+                measure_size(project, root, some, there, arguments.rounds)
+                there = count(some)
 
 
 if __name__ == "__main__":
