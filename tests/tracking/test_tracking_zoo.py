@@ -3,6 +3,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ from builders import COLLECTION, epochs_of, make_recipe, make_recipes, make_shar
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking import ZooTracker, sync_zoo
 from cnnzoo.tracking.location import OVERRIDE
+from cnnzoo.tracking.runs import Operation
+from cnnzoo.tracking.store import Store, apply, open_zoo
 from cnnzoo.tracking.zoo import git_commit
 from cnnzoo.zoo.shards import write_shard
 
@@ -83,6 +86,44 @@ def test_metrics_are_logged_as_the_checkpoints_are_reached(artifacts: Artifacts)
         run = record_of(artifacts)[f"tiny/{recipe.network:06d}"]
         assert run["status"] == "RUNNING"
         assert run["history"] == {name: points[:4] for name, points in expected_history(recipe, shard.epochs).items()}
+
+
+@pytest.mark.usefixtures("each_store")
+def test_checkpoints_that_wait_are_written_together_and_recorded_as_one_by_one(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = make_shard(artifacts.checkpoints(COLLECTION), RECIPES[:3])
+    sizes, may_open = [], Event()
+
+    def open_later(artifacts: Artifacts, collection: str) -> Store:
+        assert may_open.wait(60)
+        return open_zoo(artifacts, collection)
+
+    def note(store: Store, operation: Operation) -> None:
+        sizes.append((operation.action, len(operation.records)))
+        apply(store, operation)
+
+    monkeypatch.setattr("cnnzoo.tracking.zoo.open_zoo", open_later)
+    monkeypatch.setattr("cnnzoo.tracking.writer.apply", note)
+    with ZooTracker(artifacts, COLLECTION) as tracker:
+        train(tracker, shard, epochs=8)  # before the store is open
+        may_open.set()
+    assert sizes == [("begin", 3), ("log", 3 * 8)]
+    for recipe in shard.recipes:
+        run = record_of(artifacts)[f"tiny/{recipe.network:06d}"]
+        assert run["history"] == {name: points[:8] for name, points in expected_history(recipe, shard.epochs).items()}
+        assert run["latest"] == {name: points[7][1] for name, points in expected_history(recipe, shard.epochs).items()}
+
+
+@pytest.mark.usefixtures("each_store")
+def test_a_checkpoint_that_was_never_logged_is_on_record_once_the_shard_is(artifacts: Artifacts) -> None:
+    shard = make_shard(artifacts.checkpoints(COLLECTION), RECIPES[:3])
+    with ZooTracker(artifacts, COLLECTION) as tracker:
+        train(tracker, shard, epochs=5)
+        tracker.finish(shard)
+    for recipe in shard.recipes:
+        run = record_of(artifacts)[f"tiny/{recipe.network:06d}"]
+        assert (run["status"], run["history"]) == ("FINISHED", expected_history(recipe, shard.epochs))
 
 
 @pytest.mark.usefixtures("each_store")
