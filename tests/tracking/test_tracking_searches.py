@@ -18,7 +18,7 @@ from mlflow_record import client_of, experiment_id
 from cnnzoo import predictors
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.search import only_search
-from cnnzoo.tracking import search_run
+from cnnzoo.tracking import search_run, serve_ui
 from cnnzoo.tracking.location import OVERRIDE
 from cnnzoo.tracking.search_sync import end_killed_searches, sync_searches
 
@@ -131,10 +131,21 @@ def test_a_search_that_was_killed_is_not_listed_as_running_once_another_begins(
     assert sorted(trials) == ["FINISHED", "KILLED"]
 
 
-@pytest.mark.parametrize("command", [end_killed_searches, lambda artifacts: sync_searches(artifacts, "tiny", [])])
+COMMANDS: dict[str, Callable[[Artifacts], object]] = {
+    "ui": serve_ui,
+    "track": lambda artifacts: sync_searches(artifacts, "tiny", []),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_a_search_that_was_killed_is_not_listed_as_running_in_the_ui_or_once_the_record_is_rebuilt(
-    command: Callable[[Artifacts], object], artifacts: Artifacts, leave_a_search: Callable[[Artifacts, str], None]
+    command: Callable[[Artifacts], object],
+    artifacts: Artifacts,
+    leave_a_search: Callable[[Artifacts, str], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("os.execve", lambda *_: None)
+    monkeypatch.setattr("cnnzoo.tracking.ui._check_port", lambda _: None)
     leave_a_search(artifacts, "dnn")
     assert [run.info.status for run in searches(artifacts)] == ["RUNNING"]
     command(artifacts)
