@@ -1,4 +1,4 @@
-"""What tracking costs the train stage: `python benchmarks/tracking_cost.py [--networks 512] [--epochs 86] [--pairs 5]`.
+"""What tracking costs the train stage: `python benchmarks/tracking_cost.py [--networks 256] [--epochs 86] [--pairs 5]`.
 
 Trains the default collection as `dvc repro` does, with its record in MLflow and without, in turns, each in a process of
 its own. The clock runs from the first network to the end of the stage: with tracking, the import of MLflow, an
@@ -75,7 +75,7 @@ def in_process(arguments: argparse.Namespace, tracked: str) -> dict[str, object]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", type=int, default=512)
+    parser.add_argument("--networks", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=86)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--one", choices=["on", "off"], help="train once and print the result as JSON")
