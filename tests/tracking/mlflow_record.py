@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
+from sqlalchemy import create_engine, text
 
 from builders import COLLECTION, make_shard, metrics_of
 from cnnzoo.core.artifacts import Artifacts
@@ -64,6 +65,15 @@ def _content(client: MlflowClient, run: Run) -> dict[str, Any]:
         "latest": {name: plain(value) for name, value in run.data.metrics.items()},
         "history": {name: sorted(points) for name, points in history.items()},
     }
+
+
+def select(artifacts: Artifacts, query: str) -> list[tuple[Any, ...]]:
+    """Return what a database answers, whichever it is."""
+    engine = create_engine(tracking_uri(artifacts))
+    with engine.connect() as connection:
+        rows = [tuple(row) for row in connection.execute(text(query))]
+    engine.dispose()
+    return rows
 
 
 def plain(value: float) -> float | str:

@@ -97,30 +97,34 @@ def test_track_of_a_collection_that_is_not_made_here_fails(pulled: Artifacts) ->
 # --- ui ---
 
 
+Servers = list[tuple[list[str], dict[str, str]]]
+"""Command lines and environments."""
+
+
 @pytest.fixture
-def servers(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The command lines of the servers that this process would have become."""
-    commands: list[list[str]] = []
-    monkeypatch.setattr("os.execve", lambda _program, command, _environment: commands.append(command))
-    return commands
+def servers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """The command lines and environments of the servers that this process would have become."""
+    started: Servers = []
+    monkeypatch.setattr("os.execve", lambda _program, *how: started.append(how))
+    return started
 
 
 def test_ui_serves_the_projects_record_on_the_port_asked_for_and_on_this_machine_only(
-    pulled: Artifacts, servers: list[list[str]]
+    pulled: Artifacts, servers: Servers
 ) -> None:
     assert run("track", COLLECTION, "--root", pulled.root).exit_code == 0
     port = free_port()
     result = run("ui", "--port", port, "--root", pulled.root)
     assert result.exit_code == 0, result.output
     assert f"zoo/tiny: http://127.0.0.1:{port}/#/experiments/" in result.stdout
-    (command,) = servers
+    ((command, environment),) = servers
     given = dict(pairwise(command))
     assert (given["--host"], given["--port"]) == ("127.0.0.1", str(port))
-    assert given["--backend-store-uri"] == f"sqlite:///{pulled.mlruns / 'mlflow.db'}"
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{pulled.mlruns / 'mlflow.db'}"
     assert given["--default-artifact-root"] == (pulled.mlruns / "artifacts").as_uri()
 
 
-def test_ui_of_a_port_in_use_or_of_no_record_fails(pulled: Artifacts, servers: list[list[str]], tmp_path: Path) -> None:
+def test_ui_of_a_port_in_use_or_of_no_record_fails(pulled: Artifacts, servers: Servers, tmp_path: Path) -> None:
     assert "no experiments yet" in run("ui", "--root", tmp_path).stderr
     assert run("track", COLLECTION, "--root", pulled.root).exit_code == 0
     with socket.socket() as other:

@@ -127,7 +127,7 @@ def test_events_wait_while_another_process_locks_the_database(
     shards = write_shards(artifacts, RECIPES)
     with ZooTracker(artifacts, COLLECTION):
         pass  # makes the experiment
-    monkeypatch.setattr("cnnzoo.tracking.bulk.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("cnnzoo.tracking.tables.BUSY_TIMEOUT_S", 0.05)
     with locked(artifacts):
         train_all(artifacts, shards)
     assert record_of(artifacts) == {}
@@ -144,7 +144,7 @@ def test_events_wait_while_another_process_locks_the_database(
 def test_sync_takes_from_the_spool_what_no_shard_knows(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
     shards = write_shards(artifacts, RECIPES)
     monkeypatch.setattr("cnnzoo.tracking.zoo.git_commit", lambda _: "c" * 40)
-    monkeypatch.setattr("cnnzoo.tracking.bulk.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("cnnzoo.tracking.tables.BUSY_TIMEOUT_S", 0.05)
     with ZooTracker(artifacts, COLLECTION):
         pass
     with locked(artifacts):

@@ -316,7 +316,7 @@ def test_collections_keep_apart_what_they_could_not_deliver(
     for name in shards:
         with ZooTracker(artifacts, name):
             pass  # makes the experiment
-    monkeypatch.setattr("cnnzoo.tracking.bulk.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("cnnzoo.tracking.tables.BUSY_TIMEOUT_S", 0.05)
     with locked(artifacts):
         for name, shard in shards.items():
             with ZooTracker(artifacts, name) as tracker:

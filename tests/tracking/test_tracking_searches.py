@@ -17,8 +17,10 @@ from mlflow_record import client_of, experiment_id
 
 from cnnzoo import predictors
 from cnnzoo.core.artifacts import Artifacts
-from cnnzoo.tracking import search_run
+from cnnzoo.search import only_search
+from cnnzoo.tracking import search_run, serve_ui
 from cnnzoo.tracking.location import OVERRIDE
+from cnnzoo.tracking.search_sync import end_killed_searches, sync_searches
 
 PARAMS = {"trials": 3, "folds": 2}
 
@@ -127,6 +129,36 @@ def test_a_search_that_was_killed_is_not_listed_as_running_once_another_begins(
         "stack on hyper": "RUNNING",
     }
     assert sorted(trials) == ["FINISHED", "KILLED"]
+
+
+COMMANDS: dict[str, Callable[[Artifacts], object]] = {
+    "ui": serve_ui,
+    "track": lambda artifacts: sync_searches(artifacts, "tiny", []),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_search_that_was_killed_is_not_listed_as_running_in_the_ui_or_once_the_record_is_rebuilt(
+    command: Callable[[Artifacts], object],
+    artifacts: Artifacts,
+    leave_a_search: Callable[[Artifacts, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.execve", lambda *_: None)
+    monkeypatch.setattr("cnnzoo.tracking.ui._check_port", lambda _: None)
+    leave_a_search(artifacts, "dnn")
+    assert [run.info.status for run in searches(artifacts)] == ["RUNNING"]
+    command(artifacts)
+    assert [run.info.status for run in searches(artifacts)] == ["KILLED"]
+
+
+def test_a_search_under_way_in_another_process_stays_running_in_the_ui(
+    artifacts: Artifacts, leave_a_search: Callable[[Artifacts, str], None]
+) -> None:
+    leave_a_search(artifacts, "dnn")
+    with only_search(artifacts, "tiny"):
+        end_killed_searches(artifacts)
+    assert [run.info.status for run in searches(artifacts)] == ["RUNNING"]
 
 
 def test_in_a_shared_store_searches_of_other_projects_stay_as_they_are(

@@ -10,7 +10,9 @@ from mlflow_record import client_of, experiment_id, runs_of, write_shards
 from builders import COLLECTION, make_recipes
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.errors import CnnzooError
+from cnnzoo.network.hyperparameters import SAMPLED
 from cnnzoo.tracking import experiment_links, search_run, serve_ui, sync_zoo
+from cnnzoo.tracking.notes import VIEW
 
 RECIPES = make_recipes(3)
 
@@ -50,6 +52,37 @@ def test_the_saved_view_shows_columns_that_exist_best_network_first(artifacts: A
     data = runs[0].data
     known = {f"metrics.`{key}`" for key in data.metrics} | {f"params.`{key}`" for key in data.params}
     assert set(state["selectedColumns"]) - known == {"tags.`rows`"}
+
+
+def columns_of(artifacts: Artifacts) -> tuple[list[str], dict[str, int]]:
+    """Return the order of the columns of the networks' saved view, and their widths in pixels."""
+    experiment = client_of(artifacts).get_experiment(experiment_id(artifacts))
+    state = json.loads(json.loads(experiment.tags[f"mlflow.sharedViewState.{VIEW}"])["state"])
+    assert set(state["selectedColumns"]) == set(state["columnOrder"]) - ALWAYS_SHOWN
+    return state["columnOrder"], state["columnWidths"]
+
+
+ALWAYS_SHOWN = {"attributes.`Run Name`", "runDateAndNestInfo"}
+CHECKBOX, MENU_AND_MARGINS = 73, 248
+"""Pixels of MLflow 3.17, measured on docs/mlflow.png."""
+
+
+def test_accuracy_and_the_hyperparameters_stand_side_by_side_in_a_window_of_1440_pixels(artifacts: Artifacts) -> None:
+    make_record(artifacts)
+    order, widths = columns_of(artifacts)
+    assert order[2] == "metrics.`test_accuracy`"
+    assert set(order[3:11]) == {f"params.`{name}`" for name in SAMPLED}
+    assert set(widths) == set(order[:11])
+    assert CHECKBOX + sum(widths.values()) <= 1440 - MENU_AND_MARGINS
+    assert CHECKBOX + sum(widths[name] for name in order[:8]) <= 1186 - MENU_AND_MARGINS
+
+
+def test_an_experiment_of_an_earlier_version_gets_the_view_of_this_one(artifacts: Artifacts) -> None:
+    make_record(artifacts)
+    now = columns_of(artifacts)
+    client_of(artifacts).set_experiment_tag(experiment_id(artifacts), f"mlflow.sharedViewState.{VIEW}", "{}")
+    sync_zoo(artifacts, COLLECTION, write_shards(artifacts, RECIPES), RECIPES)
+    assert columns_of(artifacts) == now
 
 
 @pytest.mark.slow

@@ -59,6 +59,10 @@ def operation(number: int) -> Callable[[], Operation]:
     return lambda: Operation("put", [RunRecord("tiny/000001", "cohort", number, metrics=(("loss", 3, float("nan")),))])
 
 
+def addition(number: int) -> Callable[[], Operation]:
+    return lambda: Operation("log", operation(number)().records)
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
@@ -83,6 +87,23 @@ def test_operations_are_delivered_in_order(store: FakeStore, spool: Spool) -> No
     writer.close(20)
     assert store.done == list(range(100))
     assert store.opened == 1
+
+
+def test_additions_that_wait_are_delivered_as_one_but_not_beyond_another_event(store: FakeStore, spool: Spool) -> None:
+    counts: list[int] = []
+    put, store.log = store.put, lambda records: (counts.append(len(records)), put(records))[0]  # type: ignore[assignment, method-assign]
+    store.may_go_on.clear()
+    writer = Writer(store.open, spool)
+    writer.submit(operation(0))
+    assert store.waits.wait(20)
+    for number in (1, 2, 3):
+        writer.submit(addition(number), adds=True)
+    writer.submit(operation(4))
+    writer.submit(addition(5), adds=True)
+    store.may_go_on.set()
+    writer.close(20)
+    assert counts == [3, 1]
+    assert store.done == [0, 1, 4, 5]  # the first of those that are one
 
 
 def test_a_store_that_hangs_blocks_nobody_and_loses_nothing(store: FakeStore, spool: Spool) -> None:

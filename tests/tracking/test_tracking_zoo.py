@@ -3,6 +3,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mlflow_record import (
     record_of,
     run_of,
     runs_of,
+    select,
     train,
     train_all,
     with_database,
@@ -24,6 +26,9 @@ from mlflow_record import (
 from builders import COLLECTION, epochs_of, make_recipe, make_recipes, make_shard
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.tracking import ZooTracker, sync_zoo
+from cnnzoo.tracking.location import OVERRIDE
+from cnnzoo.tracking.runs import Operation
+from cnnzoo.tracking.store import Store, apply, open_zoo
 from cnnzoo.tracking.zoo import git_commit
 from cnnzoo.zoo.shards import write_shard
 
@@ -81,6 +86,44 @@ def test_metrics_are_logged_as_the_checkpoints_are_reached(artifacts: Artifacts)
         run = record_of(artifacts)[f"tiny/{recipe.network:06d}"]
         assert run["status"] == "RUNNING"
         assert run["history"] == {name: points[:4] for name, points in expected_history(recipe, shard.epochs).items()}
+
+
+@pytest.mark.usefixtures("each_store")
+def test_checkpoints_that_wait_are_written_together_and_recorded_as_one_by_one(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = make_shard(artifacts.checkpoints(COLLECTION), RECIPES[:3])
+    sizes, may_open = [], Event()
+
+    def open_later(artifacts: Artifacts, collection: str) -> Store:
+        assert may_open.wait(60)
+        return open_zoo(artifacts, collection)
+
+    def note(store: Store, operation: Operation) -> None:
+        sizes.append((operation.action, len(operation.records)))
+        apply(store, operation)
+
+    monkeypatch.setattr("cnnzoo.tracking.zoo.open_zoo", open_later)
+    monkeypatch.setattr("cnnzoo.tracking.writer.apply", note)
+    with ZooTracker(artifacts, COLLECTION) as tracker:
+        train(tracker, shard, epochs=8)  # before the store is open
+        may_open.set()
+    assert sizes == [("begin", 3), ("log", 3 * 8)]
+    for recipe in shard.recipes:
+        run = record_of(artifacts)[f"tiny/{recipe.network:06d}"]
+        assert run["history"] == {name: points[:8] for name, points in expected_history(recipe, shard.epochs).items()}
+        assert run["latest"] == {name: points[7][1] for name, points in expected_history(recipe, shard.epochs).items()}
+
+
+@pytest.mark.usefixtures("each_store")
+def test_a_checkpoint_that_was_never_logged_is_on_record_once_the_shard_is(artifacts: Artifacts) -> None:
+    shard = make_shard(artifacts.checkpoints(COLLECTION), RECIPES[:3])
+    with ZooTracker(artifacts, COLLECTION) as tracker:
+        train(tracker, shard, epochs=5)
+        tracker.finish(shard)
+    for recipe in shard.recipes:
+        run = record_of(artifacts)[f"tiny/{recipe.network:06d}"]
+        assert (run["status"], run["history"]) == ("FINISHED", expected_history(recipe, shard.epochs))
 
 
 @pytest.mark.usefixtures("each_store")
@@ -147,11 +190,10 @@ CLOCKS = {"runs": ["start_time", "end_time"], "metrics": ["timestamp"], "latest_
 def rows_of(artifacts: Artifacts, times: bool = False) -> dict[str, list[tuple[object, ...]]]:
     """Return all rows of MLflow's tables of runs, with the run's name for its id; times only if asked for."""
     dump = {}
-    with sqlite3.connect(artifacts.mlruns / "mlflow.db") as database:
-        for table, columns in COLUMNS.items():
-            names = ", ".join(f"t.{name}" for name in columns + (CLOCKS.get(table, []) if times else []))
-            query = f"SELECT r.name, {names} FROM {table} t JOIN runs r ON t.run_uuid = r.run_uuid"
-            dump[table] = sorted(database.execute(query).fetchall(), key=repr)
+    for table, columns in COLUMNS.items():
+        names = ", ".join(f"t.{name}" for name in columns + (CLOCKS.get(table, []) if times else []))
+        query = f"SELECT r.name, {names} FROM {table} t JOIN runs r ON t.run_uuid = r.run_uuid"
+        dump[table] = sorted(select(artifacts, query), key=repr)
     return dump
 
 
@@ -166,14 +208,18 @@ def test_sync_twice_changes_nothing_and_keeps_times(artifacts: Artifacts) -> Non
 
 
 @pytest.mark.usefixtures("each_store")
-def test_the_record_is_rebuilt_from_the_shards(artifacts: Artifacts, empty_database: Path, tmp_path: Path) -> None:
+def test_the_record_is_rebuilt_from_the_shards(
+    artifacts: Artifacts, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shards = write_shards(artifacts, RECIPES, diverged={5: 20})
     train_all(artifacts, shards)
     sync_zoo(artifacts, COLLECTION, shards, RECIPES, ROWS)
+    logged = record_of(artifacts)
+    monkeypatch.delenv(OVERRIDE, raising=False)  # rebuilt in SQLite, whatever the first one was
     rebuilt = with_database(tmp_path / "rebuilt", empty_database)
     shards = write_shards(rebuilt, RECIPES, diverged={5: 20})
     sync_zoo(rebuilt, COLLECTION, shards, RECIPES, ROWS)
-    assert record_of(rebuilt) == record_of(artifacts)
+    assert record_of(rebuilt) == logged
 
 
 @pytest.mark.usefixtures("each_store")

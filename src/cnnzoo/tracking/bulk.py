@@ -1,39 +1,48 @@
-"""The store through MLflow's own SQLite tables: thousands of runs a second instead of tens.
+"""The store through MLflow's own tables, in SQLite and PostgreSQL: thousands of runs a second instead of tens.
 
 MLflow has no bulk interface; its migration from files (`mlflow.store.fs2db`) fills the same tables and shows which rows
 a run needs. The schema is private, so it is used only in the versions it was checked with, by the database's alembic
-revision; with any other, `open_bulk` returns None and the client takes over.
+revision; with any other, `open_bulk` says so and returns None: the client takes over.
 """
 
-import math
-import sqlite3
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from importlib.metadata import version
 from typing import Any
 
 from mlflow.entities import Experiment
-from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlMetric, SqlParam, SqlRun, SqlTag
-from sqlalchemy import Connection, Engine, Row, Table, and_, create_engine, delete, event, select, text, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Engine, and_, select, update
 
 from cnnzoo.core.artifacts import Artifacts
-from cnnzoo.tracking.client import FLOAT64_MAX
-from cnnzoo.tracking.location import database, dvc_experiment, tracking_uri
+from cnnzoo.tracking.contents import (
+    Written,
+    add_metrics,
+    add_params,
+    add_tags,
+    finish_tags,
+    log_metrics,
+    put_metrics,
+    put_params,
+    put_tags,
+)
+from cnnzoo.tracking.location import dvc_experiment, tracking_uri, without_password
 from cnnzoo.tracking.runs import EXPERIMENT, KILLED, RESUMABLE, RUNNING, RunRecord, now_ms
 from cnnzoo.tracking.store import ActiveRun
+from cnnzoo.tracking.tables import RUNS, TABLES, TAGS, Row, analyze, insert, open_engine, read, remove, schema
 
-KNOWN_REVISIONS = frozenset({"dc11669786a5"})  # MLflow 3.17
+log = logging.getLogger(__name__)
+
+KNOWN_REVISIONS = frozenset({"dc11669786a5"})
+"""Of MLflow 3.17."""
+DATABASES = ("sqlite:///", "postgresql")
+"""What the addresses of databases begin with whose dialect of SQL is known."""
 CHUNK = 500
 """Runs of one transaction: small enough that a reader or another writer never waits long."""
-BUSY_TIMEOUT_S = 20
-"""What MLflow itself uses."""
-
-RUNS: Table = SqlRun.__table__
-PARAMS: Table = SqlParam.__table__
-TAGS: Table = SqlTag.__table__
-METRICS: Table = SqlMetric.__table__
-LATEST: Table = SqlLatestMetric.__table__
+RUN = (
+    *("run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status", "start_time"),
+    *("end_time", "deleted_time", "source_version", "lifecycle_stage", "artifact_uri", "experiment_id"),
+)
 
 Values = dict[str, Any]
 
@@ -41,23 +50,32 @@ Values = dict[str, Any]
 def open_bulk(artifacts: Artifacts, experiment: Experiment) -> "BulkStore | None":
     """Return the bulk store of an experiment, or None if the address or the schema is not one that it knows."""
     uri = tracking_uri(artifacts)
-    if database(uri) is None:
+    if not uri.startswith(DATABASES):
         return None
-    engine = create_engine(uri, connect_args={"timeout": BUSY_TIMEOUT_S})
-    event.listen(engine, "connect", _on_connect)
-    with engine.connect() as connection:
-        revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    engine = open_engine(uri)
+    revision = schema(engine)
     if revision not in KNOWN_REVISIONS:
         engine.dispose()
+        _say_slow(uri, revision)
         return None
     return BulkStore(engine, experiment)
 
 
-def _on_connect(connection: Any, _record: object) -> None:
-    with suppress(sqlite3.OperationalError):  # a raw connection raises the driver's own
-        connection.execute("PRAGMA journal_mode = WAL")  # kept in the file: readers do not wait for the writer
-    connection.execute("PRAGMA synchronous = NORMAL")  # safe with WAL against a kill; per connection
-    connection.execute("PRAGMA foreign_keys = ON")
+_SAID: set[str] = set()
+"""The addresses of which this process has said that their schema is not known."""
+
+
+def _say_slow(uri: str, revision: str | None) -> None:
+    if uri not in _SAID:
+        _SAID.add(uri)
+        log.warning(
+            "%s has the schema %s of MLflow %s, but networks are written in bulk into the schema %s only. MLflow's "
+            "client records them instead, some 30 times slower. The MLflow of constraints.txt has a known schema.",
+            without_password(uri),
+            revision,
+            version("mlflow"),
+            " or ".join(sorted(KNOWN_REVISIONS)) or "of no version",
+        )
 
 
 class BulkStore:
@@ -67,27 +85,41 @@ class BulkStore:
         self.engine = engine
         self.experiment_id = int(experiment.experiment_id)
         self.artifacts = experiment.artifact_location
+        self._named: dict[str, set[str]] | None = None
+        """The active runs of this DVC experiment by name: the table has no index that finds them. None until asked."""
+        self._written: dict[str, Written] = {}
+        """The runs that began here and are not done, by id: nobody else writes them, so they need not be read."""
 
     def begin(self, records: Sequence[RunRecord]) -> None:
         """See `store.Store`."""
         for chunk in _chunks(records):
+            named, by_id = self._by_name(), {record.run_id: record for record in chunk}
+            former = {run_id for record in chunk for run_id in named[record.name]} - by_id.keys()
             with self.engine.begin() as connection:
-                self._begin(connection, chunk)
+                _change(connection, former, _deleted())
+                new = self._begin(connection, by_id)
+            named.update({record.name: {record.run_id} for record in chunk})
+            self._written.update({record.run_id: Written.begun(record) for record in new})
 
     def log(self, records: Sequence[RunRecord]) -> None:
         """See `store.Store`."""
-        for chunk in _chunks(records):
+        for chunk in _chunks(sorted(records, key=lambda record: record.run_id)):
             with self.engine.begin() as connection:
-                _add_metrics(connection, chunk)
+                points = log_metrics(connection, chunk)
+            for point in points:
+                if point[0] in self._written:
+                    self._written[point[0]].points.append(point)
 
     def put(self, records: Sequence[RunRecord]) -> None:
         """See `store.Store`."""
         for chunk in _chunks(sorted(records, key=lambda record: record.run_id)):
             with self.engine.begin() as connection:
-                self._put_runs(connection, chunk)
-                _put_params(connection, chunk)
-                _put_tags(connection, chunk)
-                _put_metrics(connection, chunk)
+                self._put(connection, chunk)
+            for record in chunk:
+                self._written.pop(record.run_id, None)
+        if self._named is not None:
+            for record in records:
+                self._named.setdefault(record.name, set()).add(record.run_id)
 
     def active(self) -> list[ActiveRun]:
         """See `store.Store`."""
@@ -107,7 +139,8 @@ class BulkStore:
 
     def delete(self, run_ids: Collection[str]) -> None:
         """See `store.Store`."""
-        self._update(run_ids, {"lifecycle_stage": "deleted", "deleted_time": now_ms()})
+        self._named = None
+        self._update(run_ids, _deleted())
 
     def interrupt(self, run_ids: Collection[str]) -> None:
         """See `store.Store`."""
@@ -116,7 +149,7 @@ class BulkStore:
     def optimize(self) -> None:
         """See `store.Store`: sorting 30,000 runs takes 68 s without ANALYZE and 0.4 s with it; MLflow never runs it."""
         with self.engine.begin() as connection:
-            connection.execute(text("ANALYZE"))
+            analyze(connection)
 
     def close(self) -> None:
         """See `store.Store`."""
@@ -125,196 +158,80 @@ class BulkStore:
     def _update(self, run_ids: Collection[str], values: Values) -> None:
         for chunk in _chunks(list(run_ids)):
             with self.engine.begin() as connection:
-                connection.execute(update(RUNS).where(RUNS.c.run_uuid.in_(chunk)).values(values))
+                _change(connection, chunk, values)
 
-    def _begin(self, connection: Connection, records: Sequence[RunRecord]) -> None:
-        ids = [record.run_id for record in records]
-        found = _rows(connection, RUNS, ids)
-        resumed = {run_id for run_id, row in found.items() if _is_resumable(row)}
-        for table in (LATEST, METRICS, TAGS, PARAMS, RUNS):
-            _delete(connection, table, found.keys() - resumed)
-        self._supersede(connection, records)
-        new = [self._run(record) for record in records if record.run_id not in resumed]
-        _insert(connection, RUNS, new)
-        _change(connection, resumed, {"status": RUNNING, "end_time": None})
-        _put_params(connection, records)
-        _put_tags(connection, records)
+    def _by_name(self) -> dict[str, set[str]]:
+        if self._named is None:
+            named = defaultdict(set)
+            for run in self.active():
+                if run.experiment == dvc_experiment():
+                    named[run.name].add(run.run_id)
+            self._named = named
+        return self._named
 
-    def _supersede(self, connection: Connection, records: Sequence[RunRecord]) -> None:
-        experiment = select(TAGS.c.value).where(TAGS.c.run_uuid == RUNS.c.run_uuid, TAGS.c.key == EXPERIMENT)
-        former = and_(
-            RUNS.c.experiment_id == self.experiment_id,
-            RUNS.c.lifecycle_stage == "active",
-            RUNS.c.name.in_([record.name for record in records]),
-            RUNS.c.run_uuid.not_in([record.run_id for record in records]),
-            experiment.scalar_subquery().is_not_distinct_from(dvc_experiment()),
+    def _begin(self, connection: Connection, by_id: Mapping[str, RunRecord]) -> list[RunRecord]:
+        """Have these runs; returns those that begin from nothing."""
+        found = read(connection, RUNS, ("run_uuid", "status", "lifecycle_stage"), by_id)
+        resumed = {run_id for run_id, status, stage in found if stage == "active" and status in RESUMABLE}
+        for table in TABLES:
+            remove(connection, table, {row[0] for row in found} - resumed)
+        new = [record for run_id, record in by_id.items() if run_id not in resumed]
+        insert(connection, RUNS, RUN, [self._run(record, RUNNING, None) for record in new])
+        add_params(connection, new)
+        add_tags(connection, new)
+        if resumed:
+            _change(connection, resumed, {"status": RUNNING, "end_time": None})
+            put_params(connection, [by_id[run_id] for run_id in resumed])
+            put_tags(connection, [by_id[run_id] for run_id in resumed])
+        return new
+
+    def _put(self, connection: Connection, records: Sequence[RunRecord]) -> None:
+        by_id = {record.run_id: record for record in records}
+        found = read(connection, RUNS, ("run_uuid", "status", "lifecycle_stage", "start_time"), by_id)
+        _mend(connection, found, by_id)
+        there = {row[0] for row in found}
+        new = [record for record in records if record.run_id not in there]
+        insert(connection, RUNS, RUN, [self._run(record, record.status, record.time_ms) for record in new])
+        add_params(connection, new)
+        add_tags(connection, new)
+        add_metrics(connection, new)
+        written = {run_id: self._written[run_id] for run_id in there if run_id in self._written}
+        written = {run_id: run for run_id, run in written.items() if run.lacks_tags_alone(by_id[run_id])}
+        finish_tags(connection, [by_id[run_id] for run_id in written], written)
+        old = [by_id[run_id] for run_id in there if run_id not in written]
+        if old:
+            put_params(connection, old)
+            put_tags(connection, old)
+            put_metrics(connection, old)
+
+    def _run(self, record: RunRecord, status: str, end_ms: int | None) -> Row:
+        """Return the row of a new run, as `SqlAlchemyStore.create_run` fills it, in the order of `RUN`."""
+        place = f"{self.artifacts}/{record.run_id}/artifacts"
+        return (
+            *(record.run_id, record.name, "UNKNOWN", "", "", "unknown", status, record.time_ms),
+            *(end_ms, None, "", "active", place, self.experiment_id),
         )
-        values = {"lifecycle_stage": "deleted", "deleted_time": now_ms()}
-        connection.execute(update(RUNS).where(former).values(values))
-
-    def _put_runs(self, connection: Connection, records: Sequence[RunRecord]) -> None:
-        found = _rows(connection, RUNS, [record.run_id for record in records])
-        missing = [record for record in records if record.run_id not in found]
-        _insert(connection, RUNS, [self._run(record) | _ending(record) for record in missing])
-        for record in records:
-            row = found.get(record.run_id)
-            if row is not None and (row.status != record.status or row.lifecycle_stage != "active"):
-                values = {"lifecycle_stage": "active", "deleted_time": None} | _ending(record)
-                values["end_time"] = max(record.time_ms, row.start_time)  # clocks may be set back
-                _change(connection, [record.run_id], values)
-
-    def _run(self, record: RunRecord) -> Values:
-        """Return the row of a new run, as `SqlAlchemyStore.create_run` fills it."""
-        return {
-            "run_uuid": record.run_id,
-            "name": record.name,
-            "source_type": "UNKNOWN",
-            "source_name": "",
-            "entry_point_name": "",
-            "user_id": "unknown",
-            "status": RUNNING,
-            "start_time": record.time_ms,
-            "end_time": None,
-            "deleted_time": None,
-            "source_version": "",
-            "lifecycle_stage": "active",
-            "artifact_uri": f"{self.artifacts}/{record.run_id}/artifacts",
-            "experiment_id": self.experiment_id,
-        }
 
 
-def _ending(record: RunRecord) -> Values:
-    return {"status": record.status, "end_time": record.time_ms}
+def _mend(connection: Connection, found: Sequence[Row], by_id: Mapping[str, RunRecord]) -> None:
+    """Give runs the status and the end of their records; an end is never before the start (clocks may be set back)."""
+    changes: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for run_id, status, stage, start_ms in found:
+        record = by_id[run_id]
+        if status != record.status or stage != "active":
+            changes[record.status, max(record.time_ms, start_ms)].append(run_id)
+    for (status, end_ms), ids in changes.items():
+        values = {"lifecycle_stage": "active", "deleted_time": None, "status": status, "end_time": end_ms}
+        _change(connection, ids, values)
 
 
-def _is_resumable(row: Row[Any]) -> bool:
-    return row.lifecycle_stage == "active" and row.status in RESUMABLE
-
-
-def _put_params(connection: Connection, records: Sequence[RunRecord]) -> None:
-    found = _pairs(connection, PARAMS, records)
-    wrong = [record for record in records if found[record.run_id] != record.params]
-    _delete(connection, PARAMS, [record.run_id for record in wrong])
-    rows = [
-        {"run_uuid": record.run_id, "key": key, "value": value}
-        for record in wrong
-        for key, value in record.params.items()
-    ]
-    _insert(connection, PARAMS, rows)
-
-
-def _put_tags(connection: Connection, records: Sequence[RunRecord]) -> None:
-    found = _pairs(connection, TAGS, records)
-    rows = []
-    for record in records:
-        tags = {**record.tags, "mlflow.runName": record.name}  # the UI shows the tag, the API the run's column
-        for key, value in tags.items():
-            if value is None and key in found[record.run_id]:
-                connection.execute(delete(TAGS).where(TAGS.c.run_uuid == record.run_id, TAGS.c.key == key))
-            elif value is not None and found[record.run_id].get(key) != value:
-                rows.append({"run_uuid": record.run_id, "key": key, "value": value})
-    if rows:
-        statement = insert(TAGS)
-        changed = statement.on_conflict_do_update(["key", "run_uuid"], set_={"value": statement.excluded.value})
-        connection.execute(changed, rows)
-
-
-def _add_metrics(connection: Connection, records: Sequence[RunRecord]) -> None:
-    """Write these metrics in place of any of the same epoch; the latest value is that of the highest epoch."""
-    rows = [row for record in records for row in _metric_rows(record, {})]
-    for epoch in {row["step"] for row in rows}:
-        ids = {row["run_uuid"] for row in rows if row["step"] == epoch}
-        _delete(connection, METRICS, ids, METRICS.c.step == epoch)
-    _insert(connection, METRICS, rows)
-    statement = insert(LATEST)
-    columns = ("value", "timestamp", "step", "is_nan")
-    newer = statement.on_conflict_do_update(
-        ["key", "run_uuid"],
-        set_={column: statement.excluded[column] for column in columns},
-        where=statement.excluded.step >= LATEST.c.step,
-    )
-    if rows:
-        connection.execute(newer, sorted(rows, key=lambda row: row["step"]))
-
-
-def _put_metrics(connection: Connection, records: Sequence[RunRecord]) -> None:
-    """Have exactly these metrics; those that are right already keep the time at which they were logged."""
-    ids = [record.run_id for record in records]
-    history, latest = _metrics(connection, METRICS, ids), _metrics(connection, LATEST, ids)
-    rows, latest_rows = [], []
-    for record in records:
-        times = {(row.key, row.step): row.timestamp for row in history[record.run_id]}
-        expected = _metric_rows(record, times)
-        last = list({row["key"]: row for row in sorted(expected, key=lambda row: row["step"])}.values())
-        if _content(history[record.run_id]) != _wanted(expected) or _content(latest[record.run_id]) != _wanted(last):
-            rows += expected
-            latest_rows += last
-    wrong = {row["run_uuid"] for row in rows}
-    for table, new in ((METRICS, rows), (LATEST, latest_rows)):
-        _delete(connection, table, wrong)
-        _insert(connection, table, new)
-
-
-def _metric_rows(record: RunRecord, times: Mapping[tuple[str, int], int]) -> list[Values]:
-    rows = []
-    for key, epoch, value in record.metrics:
-        stored, is_nan = _stored(value)
-        timestamp = times.get((key, epoch), record.time_ms)
-        row = {"run_uuid": record.run_id, "key": key, "step": epoch, "timestamp": timestamp}
-        rows.append(row | {"value": stored, "is_nan": is_nan})
-    return rows
-
-
-def _stored(value: float) -> tuple[float, bool]:
-    """Return the value and the NaN flag as MLflow keeps them: NaN as 0, infinity as the largest number."""
-    if math.isnan(value):
-        return 0.0, True
-    return (math.copysign(FLOAT64_MAX, value) if math.isinf(value) else value), False
-
-
-def _content(rows: Sequence[Row[Any]]) -> list[tuple[Any, ...]]:
-    return sorted((row.key, row.step, row.value, row.is_nan) for row in rows)
-
-
-def _wanted(rows: Sequence[Values]) -> list[tuple[Any, ...]]:
-    return sorted((row["key"], row["step"], row["value"], row["is_nan"]) for row in rows)
-
-
-def _metrics(connection: Connection, table: Table, ids: Sequence[str]) -> dict[str, list[Row[Any]]]:
-    columns = table.c
-    query = select(columns.run_uuid, columns.key, columns.step, columns.value, columns.is_nan, columns.timestamp)
-    found: dict[str, list[Row[Any]]] = defaultdict(list)
-    for row in connection.execute(query.where(columns.run_uuid.in_(ids))):
-        found[row.run_uuid].append(row)
-    return found
-
-
-def _pairs(connection: Connection, table: Table, records: Sequence[RunRecord]) -> dict[str, dict[str, str]]:
-    """Return key -> value of each run, of params or tags."""
-    query = select(table.c.run_uuid, table.c.key, table.c.value)
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for run_id, key, value in connection.execute(query.where(table.c.run_uuid.in_([r.run_id for r in records]))):
-        found[run_id][key] = value
-    return found
-
-
-def _rows(connection: Connection, table: Table, ids: Sequence[str]) -> dict[str, Row[Any]]:
-    return {row.run_uuid: row for row in connection.execute(select(table).where(table.c.run_uuid.in_(ids)))}
+def _deleted() -> Values:
+    return {"lifecycle_stage": "deleted", "deleted_time": now_ms()}
 
 
 def _change(connection: Connection, ids: Collection[str], values: Values) -> None:
     if ids:
         connection.execute(update(RUNS).where(RUNS.c.run_uuid.in_(ids)).values(values))
-
-
-def _delete(connection: Connection, table: Table, ids: Collection[str], *conditions: Any) -> None:
-    if ids:
-        connection.execute(delete(table).where(table.c.run_uuid.in_(ids), *conditions))
-
-
-def _insert(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
-    if rows:
-        connection.execute(table.insert(), rows)
 
 
 def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

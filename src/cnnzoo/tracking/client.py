@@ -24,13 +24,15 @@ from cnnzoo.tracking.location import (
     check_database,
     database,
     dvc_experiment,
+    is_server,
     own_database,
     tracking_uri,
 )
 from cnnzoo.tracking.moved import follow_project
-from cnnzoo.tracking.notes import ExperimentCard
+from cnnzoo.tracking.notes import VIEW_TAG, ExperimentCard
 from cnnzoo.tracking.runs import EXPERIMENT, KILLED, RESUMABLE, RUNNING, RunRecord
 from cnnzoo.tracking.store import ActiveRun
+from cnnzoo.tracking.tables import check_answers
 
 PAGE = 1000
 BATCH_METRICS = 1000
@@ -47,6 +49,8 @@ def connect(artifacts: Artifacts) -> MlflowClient:
     for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.pyfunc"):  # lines about what goes as it should
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if (file := database(uri)) is None:
+        if not is_server(uri):
+            check_answers(uri)
         return MlflowClient(tracking_uri=uri)
     check_database(file)
     if file == own_database(artifacts) and file.exists():
@@ -58,7 +62,10 @@ def connect(artifacts: Artifacts) -> MlflowClient:
 
 
 def ensure_experiment(client: MlflowClient, artifacts: Artifacts, card: ExperimentCard) -> Experiment:
-    """Return the experiment of this name, made or brought back if need be; a note that a person has edited stays."""
+    """Return the experiment of this name, made or brought back if need be.
+
+    A note that a person has edited stays; the saved view is ours alone, so a later version brings its own.
+    """
     experiment = client.get_experiment_by_name(card.name)
     if experiment is None:
         with suppress(MlflowException):  # another process was faster: found below
@@ -69,7 +76,7 @@ def ensure_experiment(client: MlflowClient, artifacts: Artifacts, card: Experime
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     for key, value in card.tags.items():
-        if key not in experiment.tags:
+        if key not in experiment.tags or (key == VIEW_TAG and experiment.tags[key] != value):
             client.set_experiment_tag(experiment.experiment_id, key, value)
     return experiment
 

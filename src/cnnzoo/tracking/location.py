@@ -16,6 +16,7 @@ from cnnzoo.core.errors import CnnzooError
 
 OVERRIDE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
+SERVERS = ("http:", "https:", "databricks")
 PRIMARY_CODE = 0xFF
 """The bits of an SQLite error code that say what happened; those above say where (busy while the log is recovered)."""
 COPIES = (".dvc", "tmp", "exps")
@@ -64,6 +65,11 @@ def database(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
+def is_server(uri: str) -> bool:
+    """Return whether an address is that of an MLflow server; else it is a database's."""
+    return uri.startswith(SERVERS)
+
+
 def without_password(uri: str) -> str:
     """Return an address as it may be shown: what stands between `user:` and `@` is hidden."""
     return re.sub(r"://([^:/@]*):[^@/]*@", r"://\1:***@", uri)
@@ -82,7 +88,7 @@ def artifact_folder(artifacts: Artifacts) -> Path:
 
 def artifact_location(artifacts: Artifacts, experiment: str) -> str | None:
     """Return where an experiment keeps its files; None leaves it to the server."""
-    if tracking_uri(artifacts).startswith(("http:", "https:")):
+    if is_server(tracking_uri(artifacts)):
         return None
     return (artifact_folder(artifacts) / experiment).as_uri()
 

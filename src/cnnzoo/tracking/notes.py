@@ -4,16 +4,33 @@ Light: does not import mlflow.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cnnzoo.network.hyperparameters import SAMPLED
 from cnnzoo.zoo.shards import METRICS
 
 ZOO = "zoo/"
 PREDICTORS = "predictors/"
 VIEW = "cnnzoo"
 """Key of the saved view; it stands in the link to the table."""
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+FIXED_WIDTHS = {"attributes.`Run Name`": 130, "runDateAndNestInfo": 120}
+"""Pixels of the columns that the table of MLflow 3 always shows first, by its name for them."""
+NETWORK_WIDTHS = {
+    "test_accuracy": 105,
+    "learning_rate": 100,
+    "init_std": 85,
+    "optimizer": 85,
+    "activation": 85,
+    "w_init": 105,
+    "dropout": 85,
+    "l2reg": 85,
+    "train_fraction": 110,
+}
+"""Pixels of an accuracy and of the hyperparameters beside it, in the order of their columns.
+
+Accuracy and five of them fit a window of 1,200 pixels with the menu open, all of them one of 1,440.
+"""
 
 
 @dataclass(frozen=True)
@@ -26,8 +43,12 @@ class ExperimentCard:
 
 def zoo_experiment(collection: str) -> ExperimentCard:
     """Return the experiment that holds one run per network of a collection."""
-    columns = [_column("metrics", name) for name in METRICS] + [_column("params", name) for name in SAMPLED]
-    view = _view("Networks", [*columns, _column("tags", "rows")], "test_accuracy", "")
+    widths = {
+        _column("metrics" if name in METRICS else "params", name): NETWORK_WIDTHS[name] for name in NETWORK_WIDTHS
+    }
+    others = [_column("metrics", name) for name in METRICS if name not in NETWORK_WIDTHS]
+    columns = [*widths, *others, _column("tags", "rows")]
+    view = _view("Networks", columns, "test_accuracy", "", FIXED_WIDTHS | widths)
     return ExperimentCard(f"{ZOO}{collection}", _tags(_ZOO_NOTE.format(collection=collection), view))
 
 
@@ -43,17 +64,19 @@ def _tags(note: str, view: str) -> dict[str, str]:
     return {
         "mlflow.note.content": note,
         "mlflow.experimentKind": "custom_model_development",  # not one about language models
-        f"mlflow.sharedViewState.{VIEW}": view,
+        VIEW_TAG: view,
     }
 
 
-def _view(name: str, columns: Sequence[str], order: str, search: str) -> str:
+def _view(name: str, columns: Sequence[str], order: str, search: str, widths: Mapping[str, int] | None = None) -> str:
     """Return a saved view as the UI of MLflow 3 keeps it: sorted by a metric, best first.
 
-    Without one the table shows empty standard columns, and no metric without scrolling.
+    Without one the table shows empty standard columns, and no metric without scrolling. Without `widths`, in pixels,
+    all metrics come before all parameters, each column 100 pixels wide.
     """
     order_by = {"orderByKey": _column("metrics", order), "orderByAsc": False}
-    state = json.dumps({"selectedColumns": list(columns), "searchFilter": search} | order_by)
+    layout = {"columnOrder": [*dict.fromkeys([*widths, *columns])], "columnWidths": widths} if widths else {}
+    state = json.dumps({"selectedColumns": list(columns), "searchFilter": search} | order_by | layout)
     return json.dumps({"name": name, "createdAt": 0, "updatedAt": 0, "state": state})
 
 

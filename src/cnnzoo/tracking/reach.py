@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.errors import CnnzooError
-from cnnzoo.tracking.location import OVERRIDE, prepare_environment, tracking_uri, without_password
+from cnnzoo.tracking.location import OVERRIDE, is_server, prepare_environment, tracking_uri, without_password
 from cnnzoo.tracking.store import reason
 
 if TYPE_CHECKING:
@@ -49,6 +49,6 @@ def _remedy(uri: str, error: Exception) -> str:
         return f"Another MLflow made this database: keep a copy, then run `mlflow db upgrade {shlex.quote(uri)}`."
     if "not a database" in str(error):
         return "Move this file away: the runs of all networks are rebuilt from the shards by `cnnzoo track`."
-    if uri.startswith(("http:", "https:")):
+    if is_server(uri):
         return "Start the server, then run the same command again."
     return f"Correct {OVERRIDE} or what it names, then run the same command again."

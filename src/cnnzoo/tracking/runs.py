@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,12 @@ class RunRecord:
         SQLite inserts at half the rate when ids are random: each row then falls into another page.
         """
         collection, _, network = self.name.rpartition("/")
-        return hashlib.sha256(f"{collection}/{self.cohort}".encode()).hexdigest()[:24] + f"{int(network):08x}"
+        return f"{_digest(collection, self.cohort)}{int(network):08x}"
+
+
+@lru_cache
+def _digest(collection: str, cohort: str) -> str:
+    return hashlib.sha256(f"{collection}/{cohort}".encode()).hexdigest()[:24]
 
 
 def now_ms() -> int:
@@ -82,7 +88,7 @@ class CohortStart:
                 name=modeldir(self.origin.collection, recipe.network),
                 cohort=self.cohort,
                 time_ms=self.time_ms,
-                params=_params(self.origin, recipe),
+                params=_params(self.origin.minibatch, recipe),
                 tags=_tags(self.origin, recipe, self.cohort) | {"git_commit": self.git_commit},
             )
             for recipe in self.recipes
@@ -120,7 +126,7 @@ def finished(
             name=modeldir(shard.origin.collection, recipe.network),
             cohort=shard.name,
             time_ms=time_ms,
-            params=_params(shard.origin, recipe),
+            params=_params(shard.origin.minibatch, recipe),
             tags=_finished_tags(artifacts, shard, index, first_rows) | dict(tags or {}),
             metrics=tuple(
                 (name, epoch, value)
@@ -157,8 +163,10 @@ def _tags(origin: Origin, recipe: Recipe, cohort: str) -> dict[str, str | None]:
     }
 
 
-def _params(origin: Origin, recipe: Recipe) -> dict[str, str]:
-    values = recipe.config() | {"minibatch": origin.minibatch}
+@lru_cache(maxsize=4096)
+def _params(minibatch: int, recipe: Recipe) -> Mapping[str, str]:
+    """Return the parameters of a network, the same object at its start and at its end."""
+    values = recipe.config() | {"minibatch": minibatch}
     return {name.removeprefix("config."): str(value) for name, value in values.items()}
 
 
@@ -187,3 +195,9 @@ class Operation:
             for record in content["records"]
         ]
         return cls(content["action"], records)
+
+
+def joined(operations: Sequence[Operation]) -> Operation:
+    """Return one operation for several, at least one, with the same action."""
+    (action,) = {operation.action for operation in operations}
+    return Operation(action, [record for operation in operations for record in operation.records])

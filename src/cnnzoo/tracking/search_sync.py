@@ -4,16 +4,18 @@
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.errors import CnnzooError
 from cnnzoo.tracking.finished import FinishedSearch
 from cnnzoo.tracking.location import dvc_experiment
-from cnnzoo.tracking.notes import predictors_experiment
+from cnnzoo.tracking.notes import PREDICTORS, predictors_experiment
 from cnnzoo.tracking.reach import reach
 from cnnzoo.tracking.runs import EXPERIMENT, FINISHED
-from cnnzoo.tracking.searches import DIGEST_LENGTH, find_runs, search_identity, search_run
+from cnnzoo.tracking.searches import DIGEST_LENGTH, end_killed, find_runs, running_searches, search_identity, search_run
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
 def sync_searches(artifacts: Artifacts, collection: str, searches: Iterable[FinishedSearch]) -> list[FinishedSearch]:
     """Record each search that is not on record whole already; returns those that are not whole on record afterwards.
 
-    The caller holds the collection's search lock (`cnnzoo.search.only_search`), so that no running search is taken for
-    a killed one. Raises `CnnzooError` if the store cannot be reached.
+    Searches that were killed are marked as such. The caller holds the collection's search lock
+    (`cnnzoo.search.only_search`), so that no running search is taken for a killed one. Raises `CnnzooError` if the
+    store cannot be reached.
     """
     from cnnzoo.tracking.client import ensure_experiment
 
     client = reach(artifacts)
     experiment = ensure_experiment(client, artifacts, predictors_experiment(collection))
+    end_killed(client, experiment.experiment_id, artifacts)
     runs = _Runs(client, experiment.experiment_id)
     left = []
     for search in searches:
@@ -38,6 +42,20 @@ def sync_searches(artifacts: Artifacts, collection: str, searches: Iterable[Fini
             if not runs.hold(search):
                 left.append(search)
     return left
+
+
+def end_killed_searches(artifacts: Artifacts) -> None:
+    """Mark searches as killed whose process is gone, in all collections; where one is under way, none of them.
+
+    Raises `CnnzooError` if the store cannot be reached.
+    """
+    client = reach(artifacts)
+    for experiment in client.search_experiments():
+        if experiment.name.startswith(PREDICTORS) and running_searches(client, experiment.experiment_id):
+            from cnnzoo.search import only_search
+
+            with suppress(CnnzooError), only_search(artifacts, experiment.name.removeprefix(PREDICTORS)):
+                end_killed(client, experiment.experiment_id, artifacts)
 
 
 def _record(artifacts: Artifacts, search: FinishedSearch) -> None:

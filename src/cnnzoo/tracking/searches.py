@@ -116,21 +116,7 @@ class SearchRun:
 
     @_recorded
     def _end_killed(self, artifacts: Artifacts) -> None:
-        """Mark as killed what still counts as running and was opened by a process that is gone.
-
-        One process at a time searches in a collection (`cnnzoo.search.only_search`), so every other run of this project
-        and DVC experiment has lost its own. In the project's own database all runs are the project's.
-        """
-        alone = own_database(artifacts) is not None
-        for run in self._find(f"tags.kind = 'search' and attributes.status = '{RUNNING}'"):
-            tags = run.data.tags
-            mine = alone or tags.get(PROJECT) == _project(artifacts)
-            if mine and run.info.run_id not in _OPENED and tags.get(EXPERIMENT) == dvc_experiment():
-                trials = self._find(
-                    f"tags.`mlflow.parentRunId` = '{run.info.run_id}' and attributes.status = '{RUNNING}'"
-                )
-                for dead in (*trials, run):
-                    self.client.set_terminated(dead.info.run_id, KILLED)
+        end_killed(self.client, self.experiment_id, artifacts)
 
     @_recorded
     def trial(self, number: int, params: Mapping[str, object], value: float | None, state: str, seconds: float) -> None:
@@ -215,6 +201,28 @@ class SearchRun:
 
     def _find(self, condition: str) -> list["Run"]:
         return find_runs(self.client, self.experiment_id, condition)
+
+
+def running_searches(client: "MlflowClient", experiment_id: str) -> "list[Run]":
+    """Return the runs of searches that count as running."""
+    return find_runs(client, experiment_id, f"tags.kind = 'search' and attributes.status = '{RUNNING}'")
+
+
+def end_killed(client: "MlflowClient", experiment_id: str, artifacts: Artifacts) -> None:
+    """Mark as killed what still counts as running and was opened by a process that is gone, with its trials.
+
+    The caller holds the collection's search lock (`cnnzoo.search.only_search`): one process at a time searches, so
+    every other run of this project and DVC experiment has lost its own. In the project's own database all runs are
+    the project's.
+    """
+    alone = own_database(artifacts) is not None
+    for run in running_searches(client, experiment_id):
+        tags = run.data.tags
+        mine = alone or tags.get(PROJECT) == _project(artifacts)
+        if mine and run.info.run_id not in _OPENED and tags.get(EXPERIMENT) == dvc_experiment():
+            below = f"tags.`mlflow.parentRunId` = '{run.info.run_id}' and attributes.status = '{RUNNING}'"
+            for dead in (*find_runs(client, experiment_id, below), run):
+                client.set_terminated(dead.info.run_id, KILLED)
 
 
 def find_runs(client: "MlflowClient", experiment_id: str, condition: str) -> "list[Run]":

@@ -9,9 +9,10 @@ import sys
 
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.errors import CnnzooError
-from cnnzoo.tracking.location import ENVIRONMENT, artifact_folder, database, tracking_uri, without_password
+from cnnzoo.tracking.location import ENVIRONMENT, artifact_folder, database, is_server, tracking_uri, without_password
 from cnnzoo.tracking.notes import PREDICTORS, VIEW, ZOO
 from cnnzoo.tracking.reach import reach
+from cnnzoo.tracking.search_sync import end_killed_searches
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
@@ -22,26 +23,28 @@ VIEW_QUERY = f"workflowType=machine_learning&viewStateShareKey={VIEW}"
 def serve_ui(artifacts: Artifacts, port: int = DEFAULT_PORT) -> None:
     """Print where each experiment's runs are and become the server that shows them; does not return.
 
-    Returns if MLFLOW_TRACKING_URI names a server that runs elsewhere. Raises `CnnzooError` if the store cannot be
-    reached, there is nothing to show, or the port is taken.
+    Before, searches that were killed are marked so. Returns if MLFLOW_TRACKING_URI names a server that runs elsewhere.
+    Raises `CnnzooError` if the store cannot be reached, there is nothing to show, or the port is taken.
     """
     links = experiment_links(artifacts, port)
     if not links:
         raise CnnzooError(f"{without_password(tracking_uri(artifacts))}: no experiments yet; run `dvc repro` first")
+    end_killed_searches(artifacts)
     print(*(f"{name}: {link}" for name, link in links.items()), sep="\n", flush=True)
-    if database(tracking_uri(artifacts)) is None:
+    if is_server(tracking_uri(artifacts)):
         return  # a server elsewhere shows it
     _check_port(port)
     command = _command(artifacts, port)
-    os.execve(command[0], command, _environment())  # the server itself gets Ctrl-C and kill
+    os.execve(command[0], command, _environment(artifacts))  # the server itself gets Ctrl-C and kill
 
 
 def experiment_links(artifacts: Artifacts, port: int = DEFAULT_PORT) -> dict[str, str]:
     """Return the address of each experiment's table of runs, by the experiment's name."""
-    file = database(tracking_uri(artifacts))
+    uri = tracking_uri(artifacts)
+    file = database(uri)
     if file is not None and not file.exists():
         return {}
-    base = f"http://{HOST}:{port}" if file is not None else without_password(tracking_uri(artifacts)).rstrip("/")
+    base = without_password(uri).rstrip("/") if is_server(uri) else f"http://{HOST}:{port}"
     experiments = reach(artifacts).search_experiments(order_by=["name ASC"])
     return {
         experiment.name: f"{base}/#/experiments/{experiment.experiment_id}/runs?{VIEW_QUERY}"
@@ -52,13 +55,15 @@ def experiment_links(artifacts: Artifacts, port: int = DEFAULT_PORT) -> dict[str
 
 def _command(artifacts: Artifacts, port: int) -> list[str]:
     location = artifact_folder(artifacts).as_uri()
-    store = ["--backend-store-uri", tracking_uri(artifacts), "--default-artifact-root", location]
     # One worker serves one person; four of them take twice the memory.
-    return [sys.executable, "-m", "mlflow", "server", *store, "--host", HOST, "--port", str(port), "--workers", "1"]
+    place = ["--host", HOST, "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "server", "--default-artifact-root", location, *place]
 
 
-def _environment() -> dict[str, str]:
-    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | ENVIRONMENT | os.environ
+def _environment(artifacts: Artifacts) -> dict[str, str]:
+    """Return the server's environment: it names the store, as a command line with its password is seen by others."""
+    store = {"MLFLOW_BACKEND_STORE_URI": tracking_uri(artifacts)}
+    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | ENVIRONMENT | os.environ | store
 
 
 def _check_port(port: int) -> None:

@@ -7,9 +7,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice, takewhile
 
-from cnnzoo.tracking.runs import Operation
+from cnnzoo.tracking.runs import Operation, joined
 from cnnzoo.tracking.spool import Spool
 from cnnzoo.tracking.store import Store, apply, reason
 
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 30.0
 """How long an unreachable store is left alone."""
+
+MOST_AT_ONCE = 32
+"""How many additions that wait are written together: the store needs half the time for all checkpoints of a cohort."""
 
 Make = Callable[[], Operation]
 
@@ -28,7 +32,7 @@ class Writer:
         self._open = open_store
         self._spool = spool
         self._retry_s = retry_s
-        self._pending: deque[Make] = deque()
+        self._pending: deque[tuple[Make, bool]] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._abandoned = False
@@ -37,10 +41,13 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="cnnzoo-tracking", daemon=True)
         self._thread.start()
 
-    def submit(self, make: Make) -> None:
-        """Deliver what `make` returns; it is called in the background."""
+    def submit(self, make: Make, adds: bool = False) -> None:
+        """Deliver what `make` returns; it is called in the background.
+
+        `adds` says that the operation's action is `log`: those that wait one behind the other are done as one.
+        """
         with self._changed:
-            self._pending.append(make)
+            self._pending.append((make, adds))
             self._changed.notify_all()
 
     def close(self, timeout_s: float) -> None:
@@ -51,40 +58,46 @@ class Writer:
             self._changed.wait_for(lambda: not self._pending, timeout_s)
             self._abandoned = bool(self._pending)
             left = list(self._pending)
-        for make in left:  # the first may be under way: done twice, it is done once
+        for make, _ in left:  # the first may be under way: done twice, it is done once
             self._keep(make)
         if not left:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
         self._deliver(None)  # what a former process spooled
-        while (make := self._next()) is not None:
-            self._handle(make)
+        while waiting := self._next():
+            self._handle(waiting)
             with self._changed:
                 if self._abandoned:
                     return
-                self._pending.popleft()
+                for _ in waiting:
+                    self._pending.popleft()
                 self._changed.notify_all()
         self._let_go()
 
-    def _next(self) -> Make | None:
-        """Wait for work; None when closed and done. Meanwhile the spool is tried again from time to time."""
+    def _next(self) -> list[Make]:
+        """Wait for work; nothing when closed and done. Meanwhile the spool is tried again from time to time."""
         while True:
             with self._changed:
                 has_work = self._changed.wait_for(lambda: bool(self._pending) or self._closing, self._retry_s)
                 if has_work:
-                    return self._pending[0] if self._pending else None
+                    first = list(islice(self._pending, MOST_AT_ONCE))
+                    additions = [make for make, _ in takewhile(lambda event: event[1], first)]
+                    return additions or [make for make, _ in first[:1]]
             if self._spool.files():
                 self._deliver(None)
 
-    def _handle(self, make: Make) -> None:
-        try:
-            operation = make()
-        except Exception:
-            log.exception("an event could not be recorded in MLflow; the shards keep its content")
-            return
-        if not self._deliver(operation):
-            self._keep(lambda: operation)
+    def _handle(self, waiting: Sequence[Make]) -> None:
+        made, operations = [], []
+        for make in waiting:
+            try:
+                operations.append(make())
+                made.append(make)
+            except Exception:
+                log.exception("an event could not be recorded in MLflow; the shards keep its content")
+        if operations and not self._deliver(joined(operations)):
+            for make in made:
+                self._keep(make)
 
     def _deliver(self, operation: Operation | None) -> bool:
         """Do what is spooled, then the operation; returns False if the store refused."""

@@ -65,7 +65,7 @@ class ZooTracker:
                 raise KeyError(f"cohort {cohort} has a checkpoint but no start")
             return Operation("log", begun.reached(epoch, values, time_ms))
 
-        self._writer.submit(make)
+        self._writer.submit(make, adds=True)
 
     def finish(self, shard: Shard) -> None:
         """Record that a cohort is done and its shard is written."""
