@@ -11,6 +11,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -48,18 +50,18 @@ def run(arguments: argparse.Namespace, folder: Path) -> list[Result]:
     """Run the passes in a folder."""
     kinds = [name.strip() for name in arguments.kinds.split(",")]
     stage_kinds = [name for name in kinds if name != DVC]
-    groups = (arguments.faults // 60 if stage_kinds else max(1, arguments.faults // GROUP)) if DVC in kinds else 0
+    groups = (arguments.faults // 100 if stage_kinds else max(1, arguments.faults // GROUP)) if DVC in kinds else 0
     plan = draw_plan(arguments.faults - groups * GROUP, arguments.seed, stage_kinds) if stage_kinds else []
     passes = range(len(plan) + groups) if arguments.only is None else [arguments.only]
     faults = sum(len(plan[number]) if number < len(plan) else GROUP for number in passes)
     progress = Progress(faults, lambda line: print(line, flush=True))
-    again = (
-        f"python benchmarks/faults.py --faults {arguments.faults} --seed {arguments.seed} --kinds '{arguments.kinds}'"
-    )
-    with Server(folder) as server:
+    again = f"python benchmarks/faults.py --faults {arguments.faults} --seed {arguments.seed}"
+    again += "" if kinds == list(ALL) else f' --kinds "{arguments.kinds}"'
+    with Server(folder) as server, ThreadPoolExecutor(2) as pool:
         undisturbed = Undisturbed.make(server, folder / "undisturbed")
         print("undisturbed:", ", ".join(f"{name} {s:.1f} s" for name, s in undisturbed.seconds.items()), flush=True)
-        for number in passes:
+
+        def go(number: int) -> None:
             root, seed = folder / f"pass-{number}", (arguments.seed, 1, number)
             if number < len(plan):
                 results = run_pass(server, undisturbed, root, plan[number], seed)
@@ -67,6 +69,15 @@ def run(arguments: argparse.Namespace, folder: Path) -> list[Result]:
                 results = run_group(root, server.shim, undisturbed.state, np.random.default_rng(seed))
             for result in results:
                 progress.add(result, f"{again} --only {number}")
+
+        def go_through(numbers: Sequence[int]) -> None:
+            for number in numbers:
+                go(number)
+
+        # Those of `dvc repro` beside the others.
+        parts = [[n for n in passes if (n < len(plan)) is stages] for stages in (True, False)]
+        for done in [pool.submit(go_through, part) for part in parts]:
+            done.result()
     return progress.results
 
 

@@ -37,7 +37,7 @@ def draw_plan(faults: int, seed: int, kinds: Sequence[str]) -> Plan:
     The stages that take longest have a fault in some of the passes only.
     """
     rng = np.random.default_rng([seed, 0])
-    seldom = {"images": 3, "report": 2}
+    seldom = {"images": 4, "report": 3}
     counts = dict.fromkeys(kinds, 0)
     plan: Plan = []
     while sum(counts.values()) < faults:
@@ -173,7 +173,7 @@ class Progress:
         self._begun = time.monotonic()
 
     def add(self, result: Result, again: str) -> None:
-        """Note a result; `again` is the command that makes it again."""
+        """Note a result; `again` is the command that makes it again. Threads may call it."""
         self.results.append(result)
         done = len(self.results)
         left = (time.monotonic() - self._begun) / done * (self.faults - done) / 60

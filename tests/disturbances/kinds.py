@@ -89,8 +89,7 @@ def send(number: int) -> Callable[[Scene], Ended]:
         delay = float(scene.rng.uniform(0, scene.seconds))
         for _ in range(10):
             running = scene.start()
-            if not running.has_ended_within(delay):
-                running.signal(number)
+            if not running.has_ended_within(delay, number):
                 return running.wait()
             remove_outputs(scene.root, scene.stage)  # it was faster than usual
             delay *= 0.7
@@ -188,9 +187,7 @@ def _is_sound(scene: Scene, path: Path) -> bool:
 def damage_points(scene: Scene) -> Ended:
     """Kill the stage, and damage what it would go on from."""
     running = scene.start()
-    running.has_ended_within(float(scene.rng.uniform(0.3, 1)) * scene.seconds)
-    with suppress(ProcessLookupError):
-        running.signal(signal.SIGKILL)
+    running.has_ended_within(float(scene.rng.uniform(0.3, 1)) * scene.seconds, signal.SIGKILL)
     running.wait()
     for path in sorted((scene.root / "data" / "unfinished").rglob("*")):
         if path.is_file() and path.stat().st_size:

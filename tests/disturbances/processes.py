@@ -67,20 +67,15 @@ class Running:
     server: "Server"
     code: int | None = None
 
-    def signal(self, number: int) -> None:
-        """Send a signal."""
-        os.kill(self.pid, number)
-
-    def has_ended_within(self, seconds: float) -> bool:
-        """Wait so long at most; returns whether it has ended."""
+    def has_ended_within(self, seconds: float, number: int = 0) -> bool:
+        """Wait so long at most, then send a signal, if any; returns whether it had ended before."""
         if self.code is None:
-            self.code = self.server.wait(self.pid, seconds)
+            self.code = self.server.wait(self.pid, seconds, number)
         return self.code is not None
 
     def wait(self) -> Ended:
         """Wait for its end, and for that of its children; raises `TimeoutError` for what hangs."""
-        if not self.has_ended_within(LIMIT_S):
-            os.kill(self.pid, signal.SIGKILL)
+        if not self.has_ended_within(LIMIT_S, signal.SIGKILL):
             self.server.wait(self.pid, LIMIT_S)
             raise TimeoutError(f"still running after {LIMIT_S:.0f} s: {self.log.read_text(errors='replace')[-1000:]}")
         assert self.code is not None
@@ -91,7 +86,7 @@ class Running:
 class Server(AbstractContextManager["Server"]):
     """The process whose forks run the stages, with shim.c preloaded."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.shim = build_shim(folder)
         self._count = 0
@@ -99,7 +94,7 @@ class Server(AbstractContextManager["Server"]):
         environment = os.environ | SINGLE | {"LD_PRELOAD": str(self.shim), "PYTHONPATH": search.rstrip(os.pathsep)}
         environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
         environment.pop("MLFLOW_TRACKING_URI", None)
-        command = [sys.executable, "-m", "disturbances.server"]
+        command = [sys.executable, "-m", "disturbances.server", *options]
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -129,9 +124,9 @@ class Server(AbstractContextManager["Server"]):
         }
         return Running(int(self._ask({"start": start})), log, self)
 
-    def wait(self, pid: int, limit_s: float) -> int | None:
-        """Return the exit status of a process, None if it still runs after `limit_s` seconds."""
-        answer: int | None = json.loads(self._ask({"wait": pid, "limit_s": limit_s}))
+    def wait(self, pid: int, limit_s: float, number: int = 0) -> int | None:
+        """Return the exit status of a process; None if it still runs after `limit_s` seconds, and got the signal."""
+        answer: int | None = json.loads(self._ask({"wait": {"pid": pid, "limit_s": limit_s, "number": number}}))
         return answer
 
     def _ask(self, request: object) -> str:

@@ -38,13 +38,15 @@ CHANGES: dict[str, Any] = {
     "features.sets": ["hyper", STATISTICS],
     "search.predictors": ["linear", "catboost"],
     "search.only": {"linear": ["hyper"], "catboost": [STATISTICS]},
-    "search.trials": 3,
+    "search.trials": 2,
     "forecast.features": NORMS,
     "runtime.resume_interval_s": 0.02,
 }
 """Four cohorts, whose states are saved often."""
 EXPERIMENTS = {"zoo/": "train", "predictors/": "search"}
 """The beginnings of the names of MLflow's experiments, and which stage records there."""
+CACHE = "torchinductor_"
+"""The beginning of the name of PyTorch's own cache, which stays between runs."""
 UNVERSIONED = ("data/unfinished", "data/downloads")
 
 Files = dict[str, str]
@@ -123,7 +125,7 @@ def leftovers(root: Path) -> list[str]:
     """Return the unfinished and temporary files of a project."""
     left = [*root.rglob(f"{TEMPORARY}*"), *(root / "data" / "unfinished").glob("*/*.safetensors")]
     left += (root / "mlruns" / "spool").rglob("*.json")
-    return [f"{path}: left behind" for path in (*left, *temporary_folder(root).glob("*"))]
+    return [f"{path}: left behind" for path in (*left, *temporary_folder(root).glob("*")) if CACHE not in path.name]
 
 
 def record_of(database: Path) -> Record:

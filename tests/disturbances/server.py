@@ -22,18 +22,20 @@ from pathlib import Path
 
 from cnnzoo.core.signals import STOPPING
 
-HEAVY = (
-    *("catboost", "filelock", "h5py", "jinja2", "matplotlib.figure", "mlflow", "mlflow.pyfunc", "mlxtend.data"),
-    *("matplotlib.backends.backend_agg", "mlflow.store.tracking.sqlalchemy_store", "numpy", "optuna", "pandas"),
-    *("pooch", "pyarrow.parquet", "pydantic", "pytorch_lightning", "rich.progress", "ruamel.yaml", "scipy.stats"),
-    *("safetensors.torch", "sklearn.decomposition", "sklearn.linear_model", "torch", "torch.func", "typer"),
-    *("cnnzoo.cli", "cnnzoo.evaluation.compare", "cnnzoo.evaluation.forecast", "cnnzoo.features", "cnnzoo.report"),
-    *("pyarrow.dataset", "pyarrow.pandas_compat", "scipy.io", "alembic.command", "cnnzoo.images.registry"),
-    *("cnnzoo.stages.feasible", "cnnzoo.stages.orphans", "cnnzoo.images", "cnnzoo.search.runs"),
-    *("cnnzoo.stages.entry", "cnnzoo.tracking.bulk", "cnnzoo.tracking.client", "cnnzoo.tracking.rebuild"),
-    *("cnnzoo.training.train", "cnnzoo.zoo"),
+TO_FEATURES = (
+    *("alembic.command", "filelock", "h5py", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlxtend.data"),
+    *("numpy", "pandas", "pooch", "pyarrow.pandas_compat", "pyarrow.parquet", "pydantic", "pytorch_lightning"),
+    *("rich.progress", "ruamel.yaml", "safetensors.torch", "scipy.io", "scipy.stats", "torch", "torch.func"),
+    *("cnnzoo.features", "cnnzoo.images.registry", "cnnzoo.stages.entry", "cnnzoo.stages.feasible"),
+    *("cnnzoo.stages.orphans", "cnnzoo.tracking.bulk", "cnnzoo.training.train", "cnnzoo.zoo"),
 )
-"""Everything but the stages themselves, which run as `__main__`."""
+"""What the stages up to `features` import, but not the stages themselves: they run as `__main__`."""
+FROM_SEARCH = (
+    *("catboost", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow.pyfunc", "optuna"),
+    *("pyarrow.dataset", "sklearn.decomposition", "sklearn.linear_model", "cnnzoo.cli", "cnnzoo.evaluation.compare"),
+    *("cnnzoo.evaluation.forecast", "cnnzoo.report", "cnnzoo.search.runs", "cnnzoo.tracking.rebuild"),
+)
+"""What the others import beside."""
 
 
 def begin(module: str, arguments: Sequence[str], folder: str, log: str, **limits: object) -> None:
@@ -73,11 +75,13 @@ def _disturb(environment: Mapping[str, str], what: str, memory_bytes: int | None
         resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, resource.RLIM_INFINITY))
 
 
-def wait(pid: int, limit_s: float) -> int | None:
-    """Return the exit status of a fork, None if it still runs after `limit_s` seconds."""
+def wait(pid: int, limit_s: float, number: int) -> int | None:
+    """Return the exit status of a fork; None if it still runs after `limit_s` seconds: then it gets the signal."""
     watched = os.pidfd_open(pid)
     ended, _, _ = select.select([watched], [], [], limit_s)
     os.close(watched)
+    if not ended and number:
+        os.kill(pid, number)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if ended else None
 
 
@@ -86,7 +90,7 @@ def main() -> None:
     for number in STOPPING:  # a job in the background starts with some of them ignored
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in HEAVY:
+    for name in (*TO_FEATURES, *(() if "--to-features" in sys.argv else FROM_SEARCH)):
         importlib.import_module(name)
     threads = list(Path("/proc/self/task").iterdir())
     assert len(threads) <= 2, "a fork would have the locks of other threads than CatBoost's, which idles"
@@ -95,7 +99,7 @@ def main() -> None:
     while line := sys.stdin.readline():
         request = json.loads(line)
         if "wait" in request:
-            print(json.dumps(wait(request["wait"], request["limit_s"])), flush=True)
+            print(json.dumps(wait(**request["wait"])), flush=True)
             continue
         pid = os.fork()
         if pid == 0:

@@ -102,7 +102,8 @@ def how(ended: Ended) -> str:
     said = ended.said.replace("ERROR: failed to reproduce", "error: failed to reproduce")
     if ended.code in {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}:
         return "stopped"
-    if re.search(r"interrupted|exited with (-2|130)$", said, flags=re.MULTILINE) and ended.code > 0 and "Traceback" not in said:
+    interrupted = re.search(r"interrupted|exited with (-2|130)$", said, flags=re.MULTILINE)
+    if interrupted and ended.code > 0 and "Traceback" not in said:
         return "stopped"
     return Ended(ended.code, said.replace("ERROR:", "error:")).how
 
