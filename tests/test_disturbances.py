@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builders import make_images
-from disturbances.campaign import Undisturbed, draw_plan, run_pass
+from disturbances.campaign import Result, Undisturbed, draw_plan, run_pass, table
 from disturbances.kinds import KINDS
 from disturbances.processes import Ended, Server, temporary_folder
 from disturbances.project import STAGES, State, faults_of, make_project
@@ -44,6 +44,7 @@ TRACEBACK = "Traceback (most recent call last):\n  File ...\nOSError: [Errno 28]
         (0, "error: interrupted (SIGTERM). Run", "went on"),
         (1, "error: interrupted (SIGTERM). Run", "interrupted, but exit status 1"),
         (-signal.SIGKILL, "", "stopped"),
+        (-signal.SIGABRT, "terminate called after throwing an instance of 'std::system_error'", "aborted"),
         (-signal.SIGSEGV, "", f"exit status {-signal.SIGSEGV}"),
     ],
 )
@@ -94,3 +95,16 @@ def test_a_plan_has_all_kinds_by_their_weights_and_is_that_of_its_seed() -> None
     assert all(stage in KINDS[kind].stages for kinds in plan for stage, kind in kinds.items())
     assert set().union(*plan) == set(STAGES)
     assert plan == draw_plan(200, 0, list(KINDS)) != draw_plan(200, 1, list(KINDS))
+
+
+def test_the_table_counts_what_became_of_each_kind() -> None:
+    results = [
+        Result("pass-0, train", "SIGKILL", "stopped"),
+        Result("pass-1, train", "SIGKILL", "went on", ("weights.npy: another",)),
+        Result("pass-1, search", "full disk", "refused"),
+    ]
+    assert table(results).splitlines()[2:] == [
+        "| SIGKILL | 2 | 1 | 1 | 0 | 0 | 1 | 1 |",
+        "| full disk | 1 | 0 | 0 | 1 | 0 | 1 | 0 |",
+        "| all | 3 | 1 | 1 | 1 | 0 | 2 | 1 |",
+    ]

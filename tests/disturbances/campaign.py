@@ -149,15 +149,18 @@ def begin_again(server: Server, undisturbed: Undisturbed, failed: SmallProject, 
     return project
 
 
+ENDS = ("went on", "stopped", "refused", "aborted")
+
+
 def table(results: Iterable[Result]) -> str:
     """Return a Markdown table: a line for each kind of fault, and their sum."""
     rows: dict[str, list[Result]] = {}
     for result in results:
         rows.setdefault(result.kind, []).append(result)
-    lines = ["| fault | number | went on | stopped | refused | recovered | failures |", "|---|" + "---:|" * 6]
+    lines = [f"| fault | number | {' | '.join(ENDS)} | recovered | failures |", "|---|" + "---:|" * 7]
     whole = [result for found in rows.values() for result in found]
     for name, found in [*rows.items(), ("all", whole)]:
-        hows = [sum(result.how == how for result in found) for how in ("went on", "stopped", "refused")]
+        hows = [sum(result.how == how for result in found) for how in ENDS]
         failures = sum(bool(result.wrong) for result in found)
         cells = [len(found), *hows, len(found) - failures, failures]
         lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")

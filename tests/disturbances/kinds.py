@@ -134,7 +134,7 @@ def run_twice(scene: Scene) -> Ended:
 
 def damage_file(path: Path, rng: np.random.Generator) -> None:
     """Cut a file, or change a bit, or overwrite up to a page."""
-    content = bytearray(path.read_bytes())
+    content, mode = bytearray(path.read_bytes()), path.stat().st_mode
     place = int(rng.integers(len(content)))
     match int(rng.integers(3)):
         case 0:
@@ -145,6 +145,7 @@ def damage_file(path: Path, rng: np.random.Generator) -> None:
             content[place : place + 4096] = rng.bytes(min(4096, len(content) - place))
     path.chmod(0o644)
     path.write_bytes(content)
+    path.chmod(mode)  # DVC looks into an object of its cache only if it could have been written to
 
 
 def shards(scene: Scene) -> list[Path]:
@@ -256,7 +257,7 @@ KINDS = {
         Kind("Ctrl-C", send(signal.SIGINT), weight=3, hows=STOPPED),
         Kind("full disk", fill_disk, weight=3),
         Kind("read-only folder", make_read_only, weight=2),
-        Kind("memory pressure", press_memory, weight=2),
+        Kind("memory pressure", press_memory, weight=2, hows=("went on", "refused", "aborted")),
         Kind("clock that jumps", jump_clock, hows=("went on",)),
         Kind("two at once", run_twice),
         Kind("damaged shard", damage_shard, ("train", "assemble"), delete_damaged_shard, hows=("refused",)),

@@ -43,19 +43,22 @@ class Ended:
 
     @property
     def how(self) -> str:
-        """`went on`, `stopped` (by a signal), `refused` (with a clear error), or what is wrong with its end."""
+        """`went on`, `stopped` (by a signal), `refused` (with a clear error), or what is wrong with its end.
+
+        `aborted`: by a native library, which is all that it can do where no memory is left.
+        """
         traceback = "Traceback" in self.said and "Exception ignored in atexit callback" not in self.said
-        if self.code == 0 and not traceback:
-            return "went on"
-        if self.code == 128 + signal.SIGINT and self.said.rstrip().endswith("KeyboardInterrupt"):
-            return "stopped"  # before the stage's own handler
-        if -self.code in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT}:
+        interrupted = self.code == 128 + signal.SIGINT and self.said.rstrip().endswith("KeyboardInterrupt")
+        if -self.code in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT} or interrupted:  # before our own handler
             return "stopped"
         if traceback or self.code < 0:
-            return f"exit status {self.code}{', a traceback' if traceback else ''}"
-        if "error: interrupted" in self.said:
+            return (
+                "aborted" if self.code == -signal.SIGABRT else f"exit status {self.code}{', a traceback' * traceback}"
+            )
+        if self.code and "error: interrupted" in self.said:
             return "stopped" if self.code > 128 else f"interrupted, but exit status {self.code}"
-        return "refused" if "error: " in self.said else f"exit status {self.code} without an error message"
+        unclear = f"exit status {self.code} without an error message"
+        return "went on" if self.code == 0 else "refused" if "error: " in self.said else unclear
 
 
 @dataclass
