@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(ALL), help="separated by commas; default: all")
     parser.add_argument("--only", type=int, help="the one pass to run; those of `dvc repro` come after the others")
     arguments = parser.parse_args()
-    begun, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="cnnzoo-faults-"))
+    begun, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="cnnzoo-disturbed-"))
     results = run(arguments, folder)
     minutes = (time.monotonic() - begun) / 60
     print(f"\n{describe(PACKAGES)}\n- seed {arguments.seed}, {minutes:.0f} minutes\n\n{table(results)}")
