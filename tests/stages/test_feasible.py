@@ -78,6 +78,7 @@ def test_no_stage_begins(tmp_path, monkeypatch, capsys):
     [
         (MemoryError(), "not enough memory (MemoryError). Lower `runtime.threads`"),
         (MemoryError("Unable to allocate 5.2 GiB"), "not enough memory (Unable to allocate 5.2 GiB). Lower"),
+        (OSError("libx.so: failed to map segment from shared object"), "not enough memory (libx.so: failed to map"),
         (RuntimeError("CUDA out of memory. Tried"), "not enough memory (CUDA out of memory. Tried). Lower"),
         (RuntimeError("Traceback ...\n  File\nMemoryError"), "not enough memory (MemoryError). Lower"),  # in a worker
         (RuntimeError("can't start new thread"), "no more threads can be started here. Lower `runtime.threads`"),

@@ -8,13 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from mlflow.tracking import MlflowClient
 from mlflow_record import client_of, locked, record_of, runs_of, train_all, with_database, write_shards
+from sqlalchemy import Engine, event
 
 from builders import COLLECTION, make_recipes
 from cnnzoo.core.artifacts import Artifacts
@@ -79,6 +81,53 @@ def test_a_database_that_another_process_opens_or_recovers_passes(
     connect = sqlite3.connect
     monkeypatch.setattr("sqlite3.connect", lambda file, timeout: connect(file, timeout=timeout, factory=Busy))
     check_writable(artifacts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statements", [250])
+def test_a_database_whose_making_was_cut_short_is_made_again(statements: int, tmp_path: Path) -> None:
+    """MLflow makes its tables one by one; with some of them no MLflow opens the database."""
+    artifacts = Artifacts(tmp_path / "new")
+    left = statements
+
+    def end(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+
+    event.listen(Engine, "before_cursor_execute", end)
+    with pytest.raises(KeyboardInterrupt):
+        client_of_new(artifacts)
+    event.remove(Engine, "before_cursor_execute", end)
+    assert client_of_new(artifacts).search_experiments()
+    assert sorted(path.name for path in artifacts.mlruns.iterdir()) == ["mlflow.db", "mlflow.lock"]
+
+
+@pytest.mark.slow
+def test_a_new_database_takes_nothing_from_the_log_of_one_that_was_moved_away(artifacts: Artifacts) -> None:
+    """A killed process leaves `mlflow.db-wal`; who is told to move `mlflow.db` away leaves it there."""
+    file = artifacts.mlruns / "mlflow.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 9999) SELECT i FROM n"
+        database.execute(f"CREATE TABLE notes AS {numbers}")
+        database.commit()
+        log = (artifacts.mlruns / "mlflow.db-wal").read_bytes()
+    assert log
+    file.unlink()
+    (artifacts.mlruns / "mlflow.db-wal").write_bytes(log)
+    assert client_of_new(artifacts).search_experiments()
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'notes'").fetchone() == (0,)
+
+
+def client_of_new(artifacts: Artifacts) -> MlflowClient:
+    """Return what the tracking uses; it makes the database."""
+    from cnnzoo.tracking.client import connect
+
+    return connect(artifacts)
 
 
 FIRST_OPENING = """

@@ -102,7 +102,10 @@ def _explanation(error: BaseException) -> str | None:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 GO_ON = "Run the same command again: it goes on from what is finished."
-OUT_OF_MEMORY = ("MemoryError", "out of memory", "can't allocate memory", "Unable to allocate")
+OUT_OF_MEMORY = (
+    *("MemoryError", "out of memory", "can't allocate memory", "Unable to allocate", "Cannot allocate memory"),
+    "failed to map segment from shared object",  # a library that is imported
+)
 MEMORY_REMEDY = "Lower `runtime.threads` or `train.cohort_size` in params.yaml, or free memory, and run again."
 THREADS_REMEDY = "Lower `runtime.threads` in params.yaml, or raise the limit (`ulimit -u`), and run again."
 OTHER_REMEDY = "Look at what lies there: the project's layout stands in README.md. What is finished is kept."

@@ -11,14 +11,20 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 
 from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.core.atomic import TEMPORARY, remove_leftovers
 from cnnzoo.core.locks import lock_or_wait
 from cnnzoo.tracking.location import (
+    SQLITE,
     artifact_folder,
     artifact_location,
     check_database,
@@ -55,10 +61,22 @@ def connect(artifacts: Artifacts) -> MlflowClient:
     check_database(file)
     if file == own_database(artifacts) and file.exists():
         follow_project(file, artifact_folder(artifacts))
-    with lock_or_wait(
-        file.with_suffix(".lock"), FIRST_OPENING_S
-    ):  # two that make the same tables get in each other's way
+    # Two that make the same tables get in each other's way.
+    with lock_or_wait(file.with_suffix(".lock"), FIRST_OPENING_S):
+        if not file.exists() or not file.stat().st_size:
+            _make_database(file)
         return MlflowClient(tracking_uri=uri)
+
+
+def _make_database(file: Path) -> None:
+    """Make a database with MLflow's tables, whole or not at all: with some of the tables no MLflow would open it."""
+    remove_leftovers(file.parent)
+    for log in ("-wal", "-shm"):  # of a database that was moved away: SQLite would put it into this one
+        file.with_name(f"{file.name}{log}").unlink(missing_ok=True)
+    with TemporaryDirectory(prefix=TEMPORARY, dir=file.parent) as folder:  # MLflow remembers each name it had
+        unfinished = Path(folder) / file.name
+        SqlAlchemyStore(f"{SQLITE}{unfinished}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        unfinished.replace(file)
 
 
 def ensure_experiment(client: MlflowClient, artifacts: Artifacts, card: ExperimentCard) -> Experiment:
