@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnzoo.cluster.events import Advanced, Began, Checkpoint, Event, Point, Refused, Trained
+from cnnzoo.cluster.identity import refusal
 from cnnzoo.cluster.placement import Part
 from cnnzoo.core.atomic import atomic_file
 from cnnzoo.core.errors import CnnzooError, counted
@@ -35,6 +36,8 @@ class _Cohort:
     nodes: dict[Part, str] = field(default_factory=dict)
     reached: dict[int, dict[Part, Mapping[str, NDArray[np.float64]]]] = field(default_factory=dict)
     """The metrics of each part at the checkpoint epochs that not all parts have reached."""
+    told: set[int] = field(default_factory=set)
+    """The checkpoint epochs that the listener has heard of."""
     begun: bool = False
 
     def joined(self, values: Mapping[Part, Mapping[str, NDArray[Any]]], name: str) -> NDArray[Any]:
@@ -88,11 +91,8 @@ class Collector:
         match event:
             case Began(node):
                 self._begin(cohort, part, node)
-            case Refused(node, differences):
-                raise CnnzooError(
-                    f"the worker on {node} is not the driver's equal, so its networks would not be the same: "
-                    f"{'; '.join(differences)}. Install the same versions on all machines of the cluster."
-                )
+            case Refused():
+                raise refusal(event)
             case Advanced(skipped, trained, seconds):
                 self._advance(part, skipped, trained, seconds)
             case Checkpoint(epoch, metrics):
@@ -129,13 +129,16 @@ class Collector:
         self._progress.workers(self._rates.values())
 
     def _checkpoint(self, cohort: _Cohort, part: Part, epoch: int, metrics: Mapping[str, NDArray[np.float64]]) -> None:
-        """Tell the listener once all parts have reached an epoch: it hears of whole cohorts."""
+        """Tell the listener once all parts have reached an epoch: it hears of whole cohorts, and of none twice."""
+        if epoch in cohort.told:
+            return
         reached = cohort.reached.setdefault(epoch, {})
         reached[part] = metrics
         if len(reached) == len(cohort.parts):
             whole = {name: cohort.joined(reached, name) for name in METRICS}
             self._job.listener.checkpoint(cohort.name, epoch, whole)
             del cohort.reached[epoch]
+            cohort.told.add(epoch)
 
     def _take(self, cohort: _Cohort, part: Part, content: bytes) -> None:
         """Keep the shard of a part, and write the cohort's if it was the last one."""

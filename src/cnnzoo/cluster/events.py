@@ -1,13 +1,8 @@
-"""What a worker tells the driver while it trains, and the box in which it collects that until the driver asks.
+"""What workers tell the driver."""
 
-Training never waits for the driver: progress that has not been taken yet is added up, and a new resume point replaces
-an older one.
-"""
-
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,56 +52,47 @@ class Point:
 
 @dataclass(frozen=True)
 class Trained:
-    """The content of the shard's file: the last event."""
+    """The content of a shard's file: the last event of a training."""
 
     content: bytes
 
 
-Event = Began | Refused | Advanced | Checkpoint | Point | Trained
+@dataclass(frozen=True)
+class Inside:
+    """Stands for a path inside the folder of a predictor, which lies elsewhere on each machine."""
+
+    name: str
+    """With slashes, from the folder on."""
 
 
-class Outbox:
-    """Collects the events of one training; another thread takes them."""
+@dataclass(frozen=True)
+class Recorded:
+    """A call to the record of a search."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._skipped = self._trained = 0
-        self._urgent: list[Event] = []
-        self._closed = False
-        self._taken_at = time.monotonic()
+    method: str
+    arguments: tuple[Any, ...]
+    """`Inside` in place of paths."""
 
-    def advance(self, skipped: int = 0, trained: int = 0) -> None:
-        """Add image passes: those behind the resume point, and those done now."""
-        with self._changed:
-            self._skipped += skipped
-            self._trained += trained
-            self._changed.notify_all()
 
-    def put(self, event: Event) -> None:
-        """Add an event; a resume point takes the place of one that nobody has taken."""
-        with self._changed:
-            if isinstance(event, Point):
-                self._urgent = [other for other in self._urgent if not isinstance(other, Point)]
-            self._urgent.append(event)
-            self._changed.notify_all()
+@dataclass(frozen=True)
+class Tried:
+    """A trial of a search is finished: an `optuna.trial.FrozenTrial`."""
 
-    def close(self) -> None:
-        """Say that nothing more will come."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+    trial: Any
 
-    def take(self, patience_s: float) -> list[Event]:
-        """Wait for something to tell and return it, the oldest first; an empty list is the end.
 
-        Progress alone is told after `patience_s` at the earliest.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._urgent or self._closed, patience_s)
-            self._changed.wait_for(lambda: self._urgent or self._closed or self._skipped or self._trained)
-            taken, self._urgent = self._urgent, []
-            if self._skipped or self._trained:
-                now = time.monotonic()
-                taken.insert(0, Advanced(self._skipped, self._trained, now - self._taken_at))
-                self._skipped, self._trained, self._taken_at = 0, 0, now
-            return taken
+@dataclass(frozen=True)
+class Written:
+    """The files of a tuned predictor's folder, by their names from there."""
+
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a tuned predictor: the last event of a search."""
+
+    scores: Mapping[str, float | int | None]
+
+
+Event = Began | Refused | Advanced | Checkpoint | Point | Trained | Recorded | Tried | Written | Scored

@@ -2,26 +2,29 @@
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from cnnzoo.cluster.events import Refused
+from cnnzoo.core.errors import CnnzooError
+
 PACKAGE = Path(__file__).parents[1]
-LIBRARIES = ("numpy", "pytorch-lightning", "safetensors", "torch")
+TRAINING = ("numpy", "pytorch-lightning", "safetensors", "torch")
 """Libraries that take part in training."""
 
 Identity = Mapping[str, str]
 
 
-def identity(engine: str, numerics: str) -> Identity:
+def identity(libraries: Iterable[str], engine: str = "", numerics: str = "") -> Identity:
     """Return what this process is: its code, the versions it runs on, and the arithmetic of its engine, by name."""
+    arithmetic = {"engine": engine, "version of the engine's arithmetic": numerics}
     return {
         "code of cnnzoo": code_digest(),
         "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        **{library: version(library) for library in LIBRARIES},
-        "engine": engine,
-        "version of the engine's arithmetic": numerics,
+        **{library: version(library) for library in libraries},
+        **(arithmetic if engine else {}),
     }
 
 
@@ -31,6 +34,14 @@ def differences(driver: Identity, worker: Identity) -> tuple[str, ...]:
         f"{name} is {worker.get(name, 'missing')}, the driver has {driver.get(name, 'none')}"
         for name in {**driver, **worker}
         if worker.get(name) != driver.get(name)
+    )
+
+
+def refusal(refused: Refused) -> CnnzooError:
+    """Return the error that says which worker is not the driver's equal, and why."""
+    return CnnzooError(
+        f"the worker on {refused.node} is not the driver's equal, so its results might not be the same: "
+        f"{'; '.join(refused.differences)}. Install the same versions on all machines of the cluster."
     )
 
 

@@ -68,6 +68,11 @@ class Cluster:
         """Return how much of a resource (`CPU`, `GPU`) the nodes have that are there now."""
         return int(self.ray.cluster_resources().get(resource, 0))
 
+    def cores_of_smallest_node(self) -> int:
+        """Return how many cores every node has that has any; 1 if there is none."""
+        nodes = [node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["Alive"]]
+        return int(min((cores for cores in nodes if cores), default=1))
+
     def put(self, value: Any) -> Any:
         """Put a value into the object store, once for all workers; returns what stands for it in calls."""
         return self.ray.put(value)
@@ -138,14 +143,17 @@ class Call:
 
 
 class RayBackend:
-    """Runs calls of one generator function on the cores or the GPUs of a cluster, one each."""
+    """Runs calls of one generator function, each on some cores of a cluster or, with a core, on one of its GPUs."""
 
-    def __init__(self, cluster: Cluster, function: Callable[..., Iterator[list[Any]]], gpu: bool = False) -> None:
+    def __init__(
+        self, cluster: Cluster, function: Callable[..., Iterator[list[Any]]], cores: int = 1, gpu: bool = False
+    ) -> None:
         self._cluster = cluster
         self._ray = cluster.ray
-        self._resource = "GPU" if gpu else "CPU"
+        self._cores = cores
+        self._gpu = gpu
         self._remote = self._ray.remote(
-            num_cpus=1,
+            num_cpus=cores,
             num_gpus=1 if gpu else 0,
             max_retries=0,
             num_returns="streaming",
@@ -158,17 +166,18 @@ class RayBackend:
     def workers(self) -> int:
         """Return how many tasks run at a time now."""
         if time.monotonic() - self._looked_at >= LOOK_AGAIN_S:
-            self._workers = min(self._cluster.count(self._resource), self._cluster.count("CPU"))
+            self._workers = self._cluster.count("CPU") // self._cores
+            if self._gpu:
+                self._workers = min(self._workers, self._cluster.count("GPU"))
             self._looked_at = time.monotonic()
         return self._workers
 
     def start(self, call: Call) -> Hashable:
         """Hand out a call."""
-        large = None if call.large is None else self._ray.put(call.large)
-        stream = self._remote.remote(*call.arguments, large)
-        handle = stream.task_id() if hasattr(stream, "task_id") else id(stream)
-        self._running[handle] = stream
-        return handle
+        large = () if call.large is None else (self._ray.put(call.large),)
+        stream = self._remote.remote(*call.arguments, *large)
+        self._running[id(stream)] = stream
+        return id(stream)
 
     def wait(self, timeout_s: float) -> list[tuple[Hashable, Message]]:
         """Return what has come."""
@@ -183,7 +192,8 @@ class RayBackend:
     def cancel(self, handles: Iterable[Hashable]) -> None:
         """End tasks at once, by killing their workers."""
         for handle in handles:
-            self._ray.cancel(self._running.pop(handle), force=True)
+            if handle in self._running:  # else it has ended already, and nobody was told yet
+                self._ray.cancel(self._running.pop(handle), force=True)
 
     def _next(self, handle: Hashable, stream: Any) -> Message:
         """Return the next message of a task, which is ready."""

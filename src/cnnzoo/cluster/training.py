@@ -6,7 +6,7 @@ from typing import Any
 
 from cnnzoo.cluster.begun import Begun
 from cnnzoo.cluster.collector import Collector
-from cnnzoo.cluster.identity import identity
+from cnnzoo.cluster.identity import TRAINING, identity
 from cnnzoo.cluster.placement import WHOLE, Division, Part
 from cnnzoo.cluster.pool import Pool
 from cnnzoo.cluster.ray_backend import Call, RayBackend, connected, require_ray
@@ -43,7 +43,7 @@ class RayExecutor:
         """Train the cohorts on all GPUs of the cluster, or on all its cores if it has none."""
         with connected(job.params.runtime) as cluster:
             gpu = _on_gpus(job.params, cluster.count("GPU"))
-            backend = RayBackend(cluster, train_part, gpu)
+            backend = RayBackend(cluster, train_part, gpu=gpu)
             divisible = job.engine.arithmetic in DIVISIBLE and not gpu
             division = self._division if divisible else WHOLE
             begun = Begun(job, cohorts)
@@ -98,7 +98,9 @@ class _Client:
     def call(self, part: Part) -> Call:
         """Return what a worker needs to train a part, from its newest resume point on."""
         engine = self.job.engine
-        order = Order(self.params, self.job.collection, part.recipes, identity(engine.arithmetic, engine.numerics))
+        order = Order(
+            self.params, self.job.collection, part.recipes, identity(TRAINING, engine.arithmetic, engine.numerics)
+        )
         return Call((order, self.images), large=self.collector.point(part))
 
     def hear(self, part: Part, event: Any) -> bool:

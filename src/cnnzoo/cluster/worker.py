@@ -1,9 +1,9 @@
 """What a worker does: trains one part of a cohort and tells the driver, event by event."""
 
 import socket
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnnzoo.cluster.events import Began, Checkpoint, Event, Outbox, Point, Refused, Trained
-from cnnzoo.cluster.identity import Identity, differences, identity
+from cnnzoo.cluster.events import Checkpoint, Event, Point, Refused, Trained
+from cnnzoo.cluster.identity import TRAINING, Identity, identity
+from cnnzoo.cluster.outbox import Outbox, telling
 from cnnzoo.config import Params, Runtime
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.core.errors import CnnzooError
@@ -23,9 +24,6 @@ from cnnzoo.training.job import Job
 from cnnzoo.training.resume import ResumePoint
 from cnnzoo.zoo.recipes import Recipe
 from cnnzoo.zoo.shards import Origin, Shard
-
-PROGRESS_S = 1.0
-"""How often progress is told."""
 
 
 @dataclass(frozen=True)
@@ -40,62 +38,29 @@ class Order:
     """What the worker must be."""
 
 
-def train_part(order: Order, images: ImageSet, point: bytes | None) -> Iterator[list[Event]]:
+def train_part(order: Order, images: ImageSet, point: bytes | None = None) -> Iterator[list[Event]]:
     """Train a part from its resume point, or from the start; yields what happens, as it happens.
 
     The last event is `Trained`, or `Refused`, then the only one. Raises what the training raises.
     """
-    node = socket.gethostname()
     try:
         engine = choose(order.params.train.engine, order.params.runtime)
     except CnnzooError as error:
-        yield [Refused(node, (str(error),))]
+        yield [Refused(socket.gethostname(), (str(error),))]
         return
-    found = differences(order.driver, identity(engine.arithmetic, engine.numerics))
-    if found:
-        yield [Refused(node, found)]
-        return
-    yield [Began(node)]
+    train = partial(_train, order, images, point, engine)
+    yield from telling(train, order.driver, identity(TRAINING, engine.arithmetic, engine.numerics))
+
+
+def _train(order: Order, images: ImageSet, point: bytes | None, engine: EngineChoice, outbox: Outbox) -> None:
+    torch.set_num_threads(order.params.runtime.threads)
     with TemporaryDirectory(prefix="cnnzoo-") as folder:
-        training = _Training(order, images, point, engine, Artifacts(Path(folder)))
-        yield from training.events()
-
-
-class _Training(threading.Thread):
-    """Trains in a thread of its own, so that the driver can be told meanwhile."""
-
-    def __init__(
-        self, order: Order, images: ImageSet, point: bytes | None, engine: EngineChoice, artifacts: Artifacts
-    ) -> None:
-        super().__init__(name="cnnzoo-training", daemon=True)
-        self._order = order
-        self._point = point
-        self._outbox = Outbox()
-        self._job = Job(artifacts, order.params, order.collection, images, engine, _Listener(self._outbox))
-        self._error: BaseException | None = None
-
-    def events(self) -> Iterator[list[Event]]:
-        """Start and yield all events; raises what the training raised."""
-        self.start()
-        while taken := self._outbox.take(PROGRESS_S):
-            yield taken
-        self.join()
-        if self._error is not None:
-            raise self._error
-
-    def run(self) -> None:
-        """Train."""
-        try:
-            torch.set_num_threads(self._job.params.runtime.threads)
-            run = CohortRun(self._job, self._order.recipes)
-            run.point = _Points(run.point.folder, run.point.shard, self._outbox)
-            if self._point is not None:
-                ResumePoint(run.point.folder, run.point.shard).keep(self._point)
-            run.run(_Progress(self._outbox))
-        except BaseException as error:  # raised again where Ray sees it
-            self._error = error
-        finally:
-            self._outbox.close()
+        job = Job(Artifacts(Path(folder)), order.params, order.collection, images, engine, _Listener(outbox))
+        run = CohortRun(job, order.recipes)
+        if point is not None:
+            run.point.keep(point)
+        run.point = _Points(run.point.folder, run.point.shard, outbox)
+        run.run(_Progress(outbox))
 
 
 @dataclass(frozen=True)
