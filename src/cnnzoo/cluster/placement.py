@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from cnnzoo.zoo.recipes import Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
-    """Networks of one cohort that one worker trains."""
+    """Networks of one cohort that one worker trains; compared by identity."""
 
     cohort: int
     """The place of the cohort in the list of all."""

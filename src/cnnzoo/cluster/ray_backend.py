@@ -101,7 +101,7 @@ def connected(runtime: Runtime) -> Iterator[Cluster]:
 
 
 def _check_address(address: str) -> None:
-    """Raise `CnnzooError` if nothing listens at an address; Ray itself would try for minutes."""
+    """Raise `CnnzooError` if no gRPC server answers at an address; Ray itself would try for minutes."""
     if address in {"", "auto", "local"}:
         return
     if "://" in address:
@@ -111,9 +111,19 @@ def _check_address(address: str) -> None:
         )
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_S) as connection:
+            if "RAY_USE_TLS" not in os.environ:
+                _check_http2(connection)
     except (OSError, ValueError) as error:
         raise _unreachable(address, error) from error
+
+
+def _check_http2(connection: socket.socket) -> None:
+    """Raise `ValueError` unless the other side speaks HTTP/2, as gRPC does: it answers with a frame of settings."""
+    settings, empty_frame = 4, bytes(9)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + empty_frame[:3] + bytes([settings]) + empty_frame[4:])
+    if connection.recv(9)[3:4] != bytes([settings]):
+        raise ValueError("what listens there is not Ray")
 
 
 def _unreachable(address: str, error: Exception) -> CnnzooError:

@@ -87,7 +87,7 @@ def search(
             print(_summary(one.task, metrics), flush=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Search:
     """One search, as a job for `run_jobs`."""
 
