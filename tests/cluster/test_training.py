@@ -110,14 +110,14 @@ def test_images_and_resume_points_go_to_the_workers_and_no_paths(zoo, cluster):
 
 @pytest.mark.parametrize("after", [0, 3, 5])
 def test_a_part_that_is_lost_goes_on_from_its_last_resume_point(zoo, cluster, local, after, capsys):
-    cluster.losses = [after]
+    cluster.losses = [None, after]
     listener = train(zoo)
     assert zoo.files() == local[0].files()
     assert sum(sizes(cluster)) == NETWORKS + 1
     assert len(listener.heard) == len(local[1].heard)
     said = capsys.readouterr().err
     assert said.count("was lost (its worker died); it is repeated (1 of 4)") == 1
-    assert "(1 network" in said
+    assert "(1 network of 3) was lost" in said
 
 
 def test_a_part_that_is_repeated_gets_its_resume_point(zoo, cluster):
