@@ -111,8 +111,9 @@ class InlineBackend:
         self.cluster.most_in_flight = max(self.cluster.most_in_flight, len(self.running))
         return handle
 
-    def wait(self, timeout_s: float) -> list[tuple[Hashable, Message]]:
-        return [(handle, self._next(handle)) for handle in list(self.running)[: self.workers()]]
+    def wait(self, timeout_s: float) -> Iterator[tuple[Hashable, Message]]:
+        for handle in list(self.running)[: self.workers()]:
+            yield handle, self._next(handle)
 
     def cancel(self, handles: Iterable[Hashable]) -> None:
         for handle in list(handles):

@@ -37,8 +37,8 @@ class Backend(Protocol):
     def start(self, call: Any) -> Hashable:
         """Hand out a call as soon as a worker is free; returns its handle."""
 
-    def wait(self, timeout_s: float) -> list[tuple[Hashable, Message]]:
-        """Return what has come from the tasks, after `timeout_s` at the latest; raises what a task raised."""
+    def wait(self, timeout_s: float) -> Iterator[tuple[Hashable, Message]]:
+        """Yield what has come from the tasks, after `timeout_s` at the latest; raises what a task raised."""
 
     def cancel(self, handles: Iterable[Hashable]) -> None:
         """End tasks at once."""

@@ -189,15 +189,16 @@ class RayBackend:
         self._running[id(stream)] = stream
         return id(stream)
 
-    def wait(self, timeout_s: float) -> list[tuple[Hashable, Message]]:
-        """Return what has come."""
+    def wait(self, timeout_s: float) -> Iterator[tuple[Hashable, Message]]:
+        """Yield what has come."""
         streams = {stream: handle for handle, stream in self._running.items()}
         if not streams:
-            return []
+            return
         ready, _ = self._ray.wait(list(streams), num_returns=1, timeout=timeout_s)
         if ready:
             ready, _ = self._ray.wait(list(streams), num_returns=len(streams), timeout=0)
-        return [(streams[stream], self._next(streams[stream], stream)) for stream in ready]
+        for stream in ready:
+            yield streams[stream], self._next(streams[stream], stream)
 
     def cancel(self, handles: Iterable[Hashable]) -> None:
         """End tasks at once, by killing their workers."""
