@@ -404,6 +404,7 @@ ROWS = [
     Row("evaluate.confidence", 0.5, EVALUATED, "evaluate", narrower_intervals),
     Row("evaluate.confidence", 0.5, EVALUATED, "forecast@alpha", narrower_forecasts),
     # What changes no result: what it does is tested below.
+    Row("runtime.executor", "ray", ""),
     Row("runtime.threads", 3, ""),
     Row("runtime.device", "mps", ""),
     Row("runtime.resume_interval_s", 0.0, ""),

@@ -11,7 +11,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"stages"},
-    {"report", "tracking", "importing", "publishing"},
+    {"report", "tracking", "importing", "publishing", "cluster"},
     {"scoring"},
     {"evaluation"},
     {"search"},
@@ -27,6 +27,7 @@ OWNERS = {
     "mlflow": {"tracking"},
     "optuna": {"evaluation", "search", "predictors"},
     "ruamel": {"config", "stages"},  # params.yaml; dvc.lock
+    "ray": {"cluster"},
     "nanobind": set(),
 }
 

@@ -38,8 +38,9 @@ def source_deps(stage: str) -> list[Path]:
     return [ROOT / dep for dep in definition(stage)["deps"] if dep.startswith("src/")]
 
 
-GUARDS = (PACKAGE / "stages" / "entry.py", PACKAGE / "tracking")
-"""They refuse a run, or record it; what a stage writes does not depend on them, so it is not run again for them."""
+GUARDS = (PACKAGE / "stages" / "entry.py", PACKAGE / "tracking", PACKAGE / "cluster")
+"""They refuse a run, record it, or spread its work over machines; what a stage writes does not depend on them, so it is
+not run again for them."""
 
 
 def imported(stage: str) -> set[Path]:

@@ -210,6 +210,7 @@ class Evaluate(Section):
 class Runtime(Section):
     """Settings that affect speed and convenience, never results."""
 
+    executor: Literal["local", "ray"] = "local"
     threads: Annotated[int, Field(ge=0, le=4096)]
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     resume_interval_s: Annotated[float, Field(ge=0.0)]

@@ -41,6 +41,10 @@ class Artifacts:
         """The folder of resume points of cohorts in training; not versioned."""
         return self.root / "data" / "unfinished" / collection
 
+    def parts(self, collection: str) -> Path:
+        """The folder of cohorts that a cluster has trained in part; not versioned."""
+        return self.unfinished(collection) / "parts"
+
     def studies(self, collection: str) -> Path:
         """The folder of search journals, from which a search resumes; not versioned."""
         return self.unfinished(collection) / "studies"

@@ -9,10 +9,21 @@ what scales features and stops training early. The test half is read once, after
 and reruns, `outcome.py` the files of a tuned predictor, `importance.py` what it relies on.
 """
 
-from cnnzoo.search.journal import Journal, only_search
+from cnnzoo.search.journal import Journal, Trials, only_search
 from cnnzoo.search.outcome import Outcome, Scores
 from cnnzoo.search.sample import Sample, read_sample
 from cnnzoo.search.study import draw_folds, tune
 from cnnzoo.search.task import Task
 
-__all__ = ["Journal", "Outcome", "Sample", "Scores", "Task", "draw_folds", "only_search", "read_sample", "tune"]
+__all__ = [
+    "Journal",
+    "Outcome",
+    "Sample",
+    "Scores",
+    "Task",
+    "Trials",
+    "draw_folds",
+    "only_search",
+    "read_sample",
+    "tune",
+]

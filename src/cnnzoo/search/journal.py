@@ -3,7 +3,7 @@
 import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import optuna
 from optuna.storages import JournalStorage
@@ -18,6 +18,17 @@ from cnnzoo.search.task import Task
 DIGEST_LENGTH = 16
 SUFFIX = ".journal"
 LOCK = "lock"
+
+
+class Trials(Protocol):
+    """Finished trials of a study, and where new ones are kept."""
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """Return the finished trials, in order."""
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Keep a finished trial."""
 
 
 class Journal:

@@ -6,9 +6,10 @@ all cores. Times are not written, only tracked. A search that was killed goes on
 the same bytes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,7 @@ from cnnzoo.core.errors import CnnzooError
 from cnnzoo.core.results import FIGURE, IMPORTANCE_FIGURE, MODEL
 from cnnzoo.core.workers import run_jobs
 from cnnzoo.features import parse
-from cnnzoo.search import Journal, Outcome, Scores, Task, only_search, read_sample, tune
+from cnnzoo.search import Journal, Outcome, Sample, Scores, Task, Trials, only_search, read_sample, tune
 from cnnzoo.zoo import Collection
 
 EXAMPLE_ROWS = 3
@@ -53,32 +54,41 @@ Tracker = Callable[[Artifacts, str, str, str, Mapping[str, object]], AbstractCon
 """Opens the record of one search: artifacts, collection, predictor, feature set, parameters."""
 
 
-def search(artifacts: Artifacts, params: config.Params, collection: str, track: Tracker) -> None:
+Listen = Callable[["Search"], AbstractContextManager[Record]]
+"""Opens the record of a search."""
+Runner = Callable[[Sequence["Search"], Listen], Iterator[tuple["Search", Scores]]]
+"""Carries out searches, `Search.__call__` or the same elsewhere; yields each with its scores as it ends."""
+
+
+def search(
+    artifacts: Artifacts, params: config.Params, collection: str, track: Tracker, run: Runner | None = None
+) -> None:
     """Do all of `params.searches` and write `artifacts.predictor(...)` for each.
 
     Each folder appears whole when its search is done: `model/` (for `cnnzoo.predictors.load`), `study.csv` (the
     trials), `params.json` (the best settings), `predictions.csv` and `metrics.json` (of the test half), and what the
     predictor relies on (`importance.csv`), with figures. Trials that a former run has finished are not repeated
-    (`Journal`). `track` opens the record of a search (`cnnzoo.tracking.searches.search_run`). Raises `CnnzooError` if
-    there are too few networks, or if another search of the collection is under way.
+    (`Journal`). `track` opens the record of a search (`cnnzoo.tracking.searches.search_run`); `run` carries out the
+    searches; without one, processes on the cores of this machine do. Raises `CnnzooError` if there are too few
+    networks, or if another search of the collection is under way.
     """
     for name in params.features.sets:
         parse(name)  # a wrong name is reported before the first search, not after an hour
     _check_size(Collection.open(artifacts.zoo(collection)), params.search)
     workers, threads = divide_cores(params.runtime.threads, len(params.searches))
     tasks = [Task(collection, *pair, params.seed, params.search, jobs=threads) for pair in params.searches]
-    searches = [_Search(artifacts, task) for task in tasks]
+    searches = [Search(artifacts, task) for task in tasks]
 
-    def listen(one: _Search) -> AbstractContextManager[Record]:
+    def listen(one: Search) -> AbstractContextManager[Record]:
         return track(artifacts, collection, one.task.predictor, one.task.features, _budget(params))
 
     with only_search(artifacts, collection):
-        for one, metrics in run_jobs(searches, listen, workers):
+        for one, metrics in run(searches, listen) if run else run_jobs(searches, listen, workers):
             print(_summary(one.task, metrics), flush=True)
 
 
-@dataclass(frozen=True)
-class _Search:
+@dataclass(frozen=True, eq=False)
+class Search:
     """One search, as a job for `run_jobs`."""
 
     artifacts: Artifacts
@@ -86,31 +96,48 @@ class _Search:
 
     def __call__(self, record: Record) -> Scores:
         """Tune, refit, predict the test half, write the folder and record everything; returns the metrics."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        halves = self.halves()
+        return carry_out(self.task, halves, Journal.of(self.artifacts, self.task, halves.train), self.folder, record)
+
+    def halves(self) -> "Halves":
+        """Read what is learned from and predicted."""
         zoo = Collection.open(self.artifacts.zoo(self.task.collection))
-        with threadpool_limits(1):
-            train, test = (
-                read_sample(self.artifacts, zoo, self.task.collection, self.task.features, half)
-                for half in ("train", "test")
-            )
-            record.dataset(f"{self.task.collection} {self.task.features}", train.digest(), len(train.target))
-            journal = Journal.of(self.artifacts, self.task, train)
-            study = tune(self.task, train, lambda trial: _record_trial(record, trial), journal)
-            outcome = Outcome.of(self.task, study, train, test)
-            outcome.write(self._folder)
-            self._record(outcome, record)
-        return outcome.metrics()
+        read = partial(read_sample, self.artifacts, zoo, self.task.collection, self.task.features)
+        return Halves(read("train"), read("test"))
 
     @property
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
+        """Where the predictor is written."""
         return self.artifacts.predictor(self.task.collection, self.task.predictor, self.task.features)
 
-    def _record(self, outcome: Outcome, record: Record) -> None:
-        defined = {name: value for name, value in outcome.metrics().items() if value is not None}
-        for figure in (FIGURE, IMPORTANCE_FIGURE):
-            record.figure(self._folder / figure)
-        record.metrics(defined)
-        record.model(self._folder / MODEL, _example(outcome.test.features), outcome.predicted[:EXAMPLE_ROWS])
+
+@dataclass(frozen=True)
+class Halves:
+    """The networks that train and those that test."""
+
+    train: Sample
+    test: Sample
+
+
+def carry_out(task: Task, halves: Halves, trials: Trials, folder: Path, record: Record) -> Scores:
+    """Tune from the finished `trials` on, refit, predict the test half, write the folder; returns the metrics."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    train, test = halves.train, halves.test
+    with threadpool_limits(1):
+        record.dataset(f"{task.collection} {task.features}", train.digest(), len(train.target))
+        study = tune(task, train, lambda trial: _record_trial(record, trial), trials)
+        outcome = Outcome.of(task, study, train, test)
+        outcome.write(folder)
+        _record(outcome, folder, record)
+    return outcome.metrics()
+
+
+def _record(outcome: Outcome, folder: Path, record: Record) -> None:
+    defined = {name: value for name, value in outcome.metrics().items() if value is not None}
+    for figure in (FIGURE, IMPORTANCE_FIGURE):
+        record.figure(folder / figure)
+    record.metrics(defined)
+    record.model(folder / MODEL, _example(outcome.test.features), outcome.predicted[:EXAMPLE_ROWS])
 
 
 def _example(features: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cnnzoo.core import seeds
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.predictors import Predictor
-from cnnzoo.search.journal import Journal
+from cnnzoo.search.journal import Trials
 from cnnzoo.search.sample import Sample
 from cnnzoo.search.task import Task
 
@@ -31,7 +31,7 @@ def draw_folds(
 
 
 def tune(
-    task: Task, train: Sample, report: Callable[[FrozenTrial], None], journal: Journal | None = None
+    task: Task, train: Sample, report: Callable[[FrozenTrial], None], journal: Trials | None = None
 ) -> optuna.Study:
     """Return the study of a task: TPE, its first trial the predictor's `start`, bad trials pruned between folds.
 

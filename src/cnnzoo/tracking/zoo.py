@@ -6,6 +6,7 @@ Light: importing this module does not import mlflow.
 import logging
 import subprocess
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
@@ -67,11 +68,18 @@ class ZooTracker:
 
         self._writer.submit(make, adds=True)
 
-    def finish(self, shard: Shard) -> None:
-        """Record that a cohort is done and its shard is written."""
+    def finish(self, shard: Shard, nodes: Sequence[str] = ()) -> None:
+        """Record that a cohort is done and its shard is written; `nodes` names where each network was trained, (N,)."""
         commit = {"git_commit": self._git_commit} if shard.name in self._cohorts else {}
         self._cohorts.pop(shard.name, None)
-        self._writer.submit(lambda: Operation("put", finished(self.artifacts, shard, tags=commit)))
+
+        def make() -> Operation:
+            records = finished(self.artifacts, shard, tags=commit)
+            placed = zip(records, nodes, strict=True) if nodes else ()
+            named = [replace(record, tags={**record.tags, "node": node}) for record, node in placed]
+            return Operation("put", named or records)
+
+        self._writer.submit(make)
 
 
 def sync_zoo(

@@ -18,7 +18,7 @@ from cnnzoo.training.initializers import initial_weights
 from cnnzoo.training.job import Job
 from cnnzoo.training.label_noise import noisy_labels
 from cnnzoo.training.module import CohortData, CohortModule
-from cnnzoo.training.progress import TrainingProgress
+from cnnzoo.training.progress import Meter
 from cnnzoo.training.resume import ResumePoint
 from cnnzoo.zoo.recipes import Recipe
 from cnnzoo.zoo.shards import Shard, shard_name, write_shard
@@ -39,7 +39,7 @@ class CohortRun:
         self.history = History(len(recipes), first.checkpoints, first.layout.size)
         self.point = ResumePoint(job.artifacts.unfinished(job.collection), self.name)
 
-    def run(self, progress: TrainingProgress) -> Shard:
+    def run(self, progress: Meter) -> Shard:
         """Train to the last epoch and write the shard.
 
         A signal to end is held back: until the state is saved, or the shard is written; then it raises `Interrupted`.
@@ -51,7 +51,7 @@ class CohortRun:
             self._fit(epoch, step, progress, stop)
             return self._finish(progress)
 
-    def _finish(self, progress: TrainingProgress) -> Shard:
+    def _finish(self, progress: Meter) -> Shard:
         history = self.history
         shard = write_shard(
             self.job.artifacts.checkpoints(self.job.collection),
@@ -77,7 +77,7 @@ class CohortRun:
         self.history.restore(saved.history)
         return saved.epoch, saved.step
 
-    def _fit(self, epoch: int, step: int, progress: TrainingProgress, stop: Stop) -> None:
+    def _fit(self, epoch: int, step: int, progress: Meter, stop: Stop) -> None:
         images, subset = self.job.images, self.schedule.subset
         labels = noisy_labels(images.train_labels[subset], self.recipes[0], self.job.collection)
         train = Examples(images.train_images[subset], labels)
@@ -87,7 +87,7 @@ class CohortRun:
             data = CohortData(self.schedule, len(self.recipes), epoch, step)
             trainer.fit(CohortModule(self.engine, self.schedule, epoch, step), data)
 
-    def _trainer(self, epoch: int, train: Examples, progress: TrainingProgress, stop: Stop) -> lightning.Trainer:
+    def _trainer(self, epoch: int, train: Examples, progress: Meter, stop: Stop) -> lightning.Trainer:
         test = Examples(self.job.images.test_images, self.job.images.test_labels)
         return make_trainer(
             [

@@ -25,8 +25,8 @@ class Listener(Protocol):
     def checkpoint(self, cohort: str, epoch: int, metrics: Mapping[str, NDArray[np.float64]]) -> None:
         """A checkpoint epoch is reached; each metric is (N,), in the order of the recipes."""
 
-    def finish(self, shard: Shard) -> None:
-        """The cohort's shard is written."""
+    def finish(self, shard: Shard, nodes: Sequence[str] = ()) -> None:
+        """The cohort's shard is written. `nodes` names where each network was trained, (N,); empty: on this machine."""
 
 
 @dataclass(frozen=True)

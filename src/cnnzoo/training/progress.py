@@ -5,7 +5,9 @@ A live bar on a terminal; elsewhere a line every ten seconds, so that logs stay 
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -13,6 +15,19 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cnnzoo.core.errors import counted
 
 LINE_INTERVAL_S = 10.0
+
+
+class Meter(Protocol):
+    """Counts the work of a collection's training."""
+
+    def skip(self, passes: int) -> None:
+        """Count work that was done before; a negative number takes back what a lost worker had counted."""
+
+    def advance(self, passes: int) -> None:
+        """Count work that was done now."""
+
+    def finish(self, networks: int) -> None:
+        """Count networks whose shard is written."""
 
 
 class TrainingProgress:
@@ -35,6 +50,7 @@ class TrainingProgress:
         self._console = console or Console(file=sys.stderr)
         self._started = self._line_at = time.monotonic()
         self._bar: Progress | None = None
+        self._workers: list[float] = []
 
     def __enter__(self) -> "TrainingProgress":
         self._started = self._line_at = time.monotonic()
@@ -67,6 +83,14 @@ class TrainingProgress:
         self.networks_done += networks
         self._show()
 
+    def say(self, line: str) -> None:
+        """Print one line for the user, above the bar."""
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def workers(self, rates: Iterable[float]) -> None:
+        """Note the images/s of each worker of a cluster that trains now."""
+        self._workers = sorted(rates)
+
     @property
     def rate(self) -> float:
         """Images/s since the start, over all networks and cores."""
@@ -86,8 +110,13 @@ class TrainingProgress:
         share = self.passes_done / max(self.passes, 1)
         return (
             f"train {self.collection}: {self.networks_done}/{counted(self.networks, 'network')}, {share:.0%}, "
-            f"{self._speed()}, {left}"
+            f"{self._speed()}{self._per_worker()}, {left}"
         )
+
+    def _per_worker(self) -> str:
+        if not self._workers:
+            return ""
+        return f" on {counted(len(self._workers), 'worker')} ({self._workers[0]:,.0f} to {self._workers[-1]:,.0f} each)"
 
     def _summary(self) -> str:
         elapsed = duration(time.monotonic() - self._started)

@@ -50,8 +50,12 @@ class ResumePoint:
     ) -> None:
         """Write the state after `epoch` epochs and `step` steps: the engine's (N, P) each, and the history's arrays."""
         arrays = {f"{ENGINE}{name}": array for name, array in state.items()} | dict(history)
+        self.keep(save(arrays, {"epoch": str(epoch), "step": str(step), "sha256": digest_of(arrays)}))
+
+    def keep(self, content: bytes) -> None:
+        """Write the file of a point, whole or not at all."""
         with atomic_file(self.path) as file:
-            file.write(save(arrays, {"epoch": str(epoch), "step": str(step), "sha256": digest_of(arrays)}))
+            file.write(content)
 
     def load(self) -> Saved | None:
         """Return what was saved, or None if there is no point to resume from.

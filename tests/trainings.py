@@ -1,12 +1,11 @@
 """A project folder in which a test trains, and a listener that remembers what it heard."""
 
-from killable import PARAMS
-
 from cnnzoo.config import validate
 from cnnzoo.core.artifacts import Artifacts
 from cnnzoo.training.train import train_collection
 from cnnzoo.zoo.recipes import draw
 from cnnzoo.zoo.shards import METRICS
+from killable import PARAMS
 
 TINY = "tiny"
 """A collection whose name is not that of its data set."""
@@ -59,7 +58,7 @@ class Recorder:
         if len(self.heard) in self.fail_at:
             raise self.error
 
-    def finish(self, shard):
+    def finish(self, shard, nodes=()):
         self.heard.append(("finish", shard.name))
 
 

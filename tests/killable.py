@@ -53,7 +53,7 @@ class LogFile:
         self._log(f"checkpoint {cohort} {epoch}")
         time.sleep(0.02)  # slow motion, so that there is time to kill
 
-    def finish(self, shard):
+    def finish(self, shard, nodes=()):
         self._log(f"finish {shard.name}")
 
 

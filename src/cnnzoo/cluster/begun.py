@@ -1,0 +1,46 @@
+"""How cohorts were divided by an earlier run, so that its resume points and finished parts are found again."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from cnnzoo.cluster.placement import Part
+from cnnzoo.core.atomic import write_text
+from cnnzoo.training.job import Job
+from cnnzoo.zoo.recipes import Recipe
+from cnnzoo.zoo.shards import SUFFIX, shard_name
+
+FILE = "sizes.json"
+
+
+class Begun:
+    """The file that holds the networks of a part for each cohort, by the cohort's name."""
+
+    def __init__(self, job: Job, cohorts: Sequence[tuple[Recipe, ...]]) -> None:
+        self._job = job
+        self._cohorts = cohorts
+        self._names = [shard_name(job.origin, cohort) for cohort in cohorts]
+        self._path = job.artifacts.parts(job.collection) / FILE
+
+    def sizes(self) -> dict[int, int]:
+        """Return the sizes for those cohorts, by their place, of which anything is kept."""
+        known = self._read()
+        found = {index: known[name] for index, name in enumerate(self._names) if name in known}
+        return {index: size for index, size in found.items() if self._has_files(self._cohorts[index], size)}
+
+    def remember(self, parts: Sequence[Part]) -> None:
+        """Write the sizes of this run."""
+        sizes = {self._names[part.cohort]: len(part.recipes) for part in parts if part.first == 0}
+        write_text(self._path, json.dumps(sizes))
+
+    def _read(self) -> Mapping[str, int]:
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            return {str(name): size for name, size in content.items() if isinstance(size, int) and size > 0}
+        except (OSError, ValueError, AttributeError):  # without it all is divided anew
+            return {}
+
+    def _has_files(self, cohort: Sequence[Recipe], size: int) -> bool:
+        artifacts, collection = self._job.artifacts, self._job.collection
+        names = (shard_name(self._job.origin, cohort[at : at + size]) for at in range(0, len(cohort), size))
+        folders = (artifacts.unfinished(collection), artifacts.parts(collection))
+        return any((folder / f"{name}{SUFFIX}").exists() for name in names for folder in folders)
