@@ -25,7 +25,7 @@ from cnnzoo.images import network_input
 from cnnzoo.training.engines.base import Cohort
 from cnnzoo.training.engines.reference import ReferenceEngine
 from cnnzoo.zoo import Collection, assemble, check, write_split
-from cnnzoo.zoo.format import METRICS_COLUMNS
+from cnnzoo.zoo.format import METRICS_COLUMNS, open_weights, read_rows
 from cnnzoo.zoo.shards import METRICS, NEVER, write_shard
 
 
@@ -360,3 +360,16 @@ def test_each_column_of_the_metrics_is_needed(folder, tmp_path, column):
     metrics.to_csv(tmp_path / "metrics.csv.gz")
     with pytest.raises(CnnzooError, match=f"no column {column}"):
         Collection.open(tmp_path)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 5), (7, 8), (90, 108), (100, 200), (3, 3)])
+def test_rows_of_a_mapped_matrix_are_read_from_its_file(tmp_path, start, stop):
+    matrix = np.random.default_rng(0).random((108, 7), dtype=np.float32)
+    np.save(tmp_path / "weights.npy", matrix)
+    mapped = open_weights(tmp_path / "weights.npy")
+    for weights, expected in ((mapped, matrix), (mapped[3:], matrix[3:]), (mapped[:, 1:], matrix[:, 1:])):
+        found = read_rows(weights, start, stop)
+        assert np.array_equal(found, expected[start:stop])
+    found = read_rows(mapped, 0, 5)
+    assert not isinstance(found, np.memmap)
+    assert not np.shares_memory(found, mapped)

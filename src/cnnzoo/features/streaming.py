@@ -1,4 +1,4 @@
-"""Features of many rows: blocks from a memory map, on threads, each block described by every part at once.
+"""Features of many rows: blocks from a file, on threads, each block described by every part at once.
 
 NumPy releases Python's lock in what takes long, so threads use all cores; BLAS is held to one thread in each.
 
@@ -18,6 +18,7 @@ from cnnzoo.features.parts import Channels, Computed, Norms, Probes, Products, S
 from cnnzoo.features.probes import Probing
 from cnnzoo.features.statistics import StatisticsPlan
 from cnnzoo.network.layout import Layout
+from cnnzoo.zoo.format import read_rows
 
 Floats = NDArray[np.float32]
 Describe = Callable[[Floats, Sequence[str]], NDArray[np.float32] | NDArray[np.float64]]
@@ -49,7 +50,7 @@ def compute(
 
     def work(start: int) -> None:
         rows = slice(start, min(start + BLOCK_ROWS, len(weights)))
-        block = np.asarray(weights[rows])
+        block = read_rows(weights, rows.start, rows.stop)
         plan.describe(block, [table[rows] for _, table in streamed])
         for describe, table in others:
             with np.errstate(over="ignore", invalid="ignore"):  # rows with huge weights, infinity or NaN

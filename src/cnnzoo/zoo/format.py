@@ -12,6 +12,8 @@ rely on, beyond names and shapes:
 Shape letters: R rows of the matrix, P parameters, K networks.
 """
 
+import math
+import mmap
 import tokenize
 from pathlib import Path
 from typing import Any, Literal
@@ -144,6 +146,19 @@ def open_weights(path: Path) -> NDArray[np.float32]:
     if not weights.flags.c_contiguous:
         raise CnnzooError(f"{path}: must be stored in C order, got Fortran order")
     return weights
+
+
+def read_rows(weights: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
+    """Return rows of a matrix (R, P); those of a mapped file are read from it, not mapped.
+
+    Mapped pages count as memory of the process: whoever goes through a matrix of gigabytes would hold all of it.
+    """
+    if not (isinstance(weights, np.memmap) and isinstance(weights.base, mmap.mmap)):  # the latter: not a part of a map
+        return np.asarray(weights[start:stop])
+    assert weights.filename is not None
+    shape = weights[start:stop].shape
+    offset = weights.offset + start * weights.strides[0]
+    return np.fromfile(weights.filename, weights.dtype, math.prod(shape), offset=offset).reshape(shape)
 
 
 def map_weights(path: Path) -> NDArray[Any]:
