@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COLLECTION = "synthetic"
 COHORT_SIZE = 256
 CLIENT_NETWORKS = 128
+DRAWN = 2048
+"""Different networks; more are copies with other numbers, as drawing 120,000 takes longer than recording them."""
 LIVE_NETWORKS = 12 * COHORT_SIZE
 BEST = "metrics.`test_accuracy` DESC"
 QUERIES = {
@@ -44,9 +46,9 @@ QUERIES = {
 def make_shards(folder: Path, networks: int, first: int = 0) -> list[Shard]:
     """Return shards without weights, of networks that are numbered from `first`."""
     params = config.load(ROOT / "params.yaml")
-    population = next(iter(params.populations.values())).model_copy(update={"networks": networks})
+    population = next(iter(params.populations.values())).model_copy(update={"networks": min(networks, DRAWN)})
     drawn = recipes.draw(params.model_copy(update={"populations": {COLLECTION: population}}), COLLECTION)
-    drawn = [replace(recipe, network=first + recipe.network) for recipe in drawn]
+    drawn = [replace(drawn[index % len(drawn)], network=first + index) for index in range(networks)]
     origin = Origin(COLLECTION, minibatch=512, images="0" * 64, engine="synthetic", numerics="1")
     folder.mkdir(parents=True)
     epochs = len(recipes.checkpoint_epochs(drawn[0].epochs, drawn[0].epochs_between_checkpoints))
