@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -243,8 +244,8 @@ def start(project: SmallProject) -> subprocess.Popen[str]:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    """Wait for processes to end by themselves."""
-    return psutil.wait_procs(processes, timeout=60)[1] == []
+    """Wait for processes to end by themselves: those of Ray look for their parent now and then."""
+    return psutil.wait_procs(processes, timeout=240)[1] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
