@@ -2,7 +2,8 @@
 
 - Overhead: two cohorts, each of about so many seconds of a core, trained by this process on two threads and by two
   workers of a Ray cluster, in turn. The shards must be the same. The start of Ray and of its workers counts apart: it
-  comes once for a zoo.
+  comes once for a zoo. Processor time, of this process and of all that Ray started, says on a busy machine what the
+  clock cannot.
 - The driver's memory: so many synthetic cohorts are queued, each tells progress and sends a shard of 1 MB; every shard
   must arrive once.
 """
@@ -14,6 +15,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +42,45 @@ NETWORKS = 16
 SHARD_BYTES = 1_000_000
 
 
+@dataclass(frozen=True)
+class Moment:
+    """Seconds on the clock, and of processors."""
+
+    clock_s: float
+    processor_s: float
+
+    @classmethod
+    def now(cls) -> "Moment":
+        """Look at the clock and at this process with all below it."""
+        spent = 0.0
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                spent += times.user + times.system
+        return cls(time.perf_counter(), spent)
+
+    def since(self, other: "Moment") -> "Moment":
+        """Return what has passed."""
+        return Moment(self.clock_s - other.clock_s, self.processor_s - other.processor_s)
+
+
 class Clock:
     """A listener that notes when training begins and ends."""
 
     def __init__(self) -> None:
-        self.begun = self.ended = 0.0
+        self.begun: Moment | None = None
+        self.ended = Moment(0.0, 0.0)
 
     def start(self, *_: Any) -> None:
         """Note the first cohort."""
-        self.begun = self.begun or time.perf_counter()
+        self.begun = self.begun or Moment.now()
 
     def checkpoint(self, *_: Any) -> None:
         """Nothing."""
 
     def finish(self, *_: Any) -> None:
         """Note the last cohort."""
-        self.ended = time.perf_counter()
+        self.ended = Moment.now()
 
 
 def parameters(seconds: float) -> config.Params:
@@ -69,8 +95,8 @@ def parameters(seconds: float) -> config.Params:
     return config.validate(values, "the benchmark")
 
 
-def train(executor: Executor, params: config.Params, source: Path) -> tuple[float, float, dict[str, bytes]]:
-    """Return the seconds from the first start of a cohort to the last end, those of all, and the shards."""
+def train(executor: Executor, params: config.Params, source: Path) -> tuple[Moment, float, dict[str, bytes]]:
+    """Return the time from the first start of a cohort to the last end, the seconds of all, and the shards."""
     with tempfile.TemporaryDirectory() as folder:
         artifacts, clock = Artifacts(Path(folder)), Clock()
         artifacts.images(COLLECTION).parent.mkdir(parents=True)
@@ -79,7 +105,8 @@ def train(executor: Executor, params: config.Params, source: Path) -> tuple[floa
         drawn = recipes.draw(params, COLLECTION)
         shards = train_collection(artifacts, params, COLLECTION, drawn, clock, executor)
         whole = time.perf_counter() - begun
-        return clock.ended - clock.begun, whole, {shard.name: shard.path.read_bytes() for shard in shards}
+        assert clock.begun is not None
+        return clock.ended.since(clock.begun), whole, {shard.name: shard.path.read_bytes() for shard in shards}
 
 
 def overhead(rounds: int, seconds: float) -> None:
@@ -88,16 +115,18 @@ def overhead(rounds: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Artifacts(Path(folder)).images(COLLECTION)
         images.prepare(COLLECTION, [], Path(folder)).save(source)
-        ratios, starts, times = [], [], []
+        clock, processor, starts, times = [], [], [], []
         for number in range(rounds):
             pair = {"local": LocalExecutor(), "ray": RayExecutor(WHOLE)}
             results = {name: train(pair[name], params, source) for name in sorted(pair, reverse=number % 2 == 0)}
             assert results["ray"][2] == results["local"][2], "the shards differ"
-            ratios.append(results["ray"][0] / results["local"][0] - 1)
-            starts.append(results["ray"][1] - results["ray"][0])
-            times.append(results["local"][0])
-    print(f"- two cohorts on this process: {spread(times, '.1f')} s; n = {rounds} pairs")
-    print(f"- two workers take longer by {spread(ratios, '+.1%')}")
+            ray, local = results["ray"][0], results["local"][0]
+            clock.append(ray.clock_s / local.clock_s - 1)
+            processor.append(ray.processor_s / local.processor_s - 1)
+            starts.append(results["ray"][1] - ray.clock_s)
+            times.append(local.processor_s)
+    print(f"- two cohorts in this process: {spread(times, '.1f')} s of processors; n = {rounds} pairs")
+    print(f"- two workers: {spread(processor, '+.1%')} of processors, {spread(clock, '+.1%')} on the clock")
     print(f"- start and end of Ray and its workers: {spread(starts, '.1f')} s")
 
 
