@@ -2,18 +2,21 @@
 
 - Overhead: two cohorts, each of about so many seconds of a core, trained by this process on two threads and by two
   workers of a Ray cluster, in turn. The shards must be the same. The start of Ray and of its workers counts apart: it
-  comes once for a zoo.
-- The driver's memory: so many synthetic cohorts are queued, each tells progress and sends a shard of 1 MB; every shard
-  must arrive once.
+  comes once for a zoo. Processor time, of this process and of all that Ray started, says on a busy machine what the
+  clock cannot.
+- The driver's memory: so many synthetic cohorts are queued, each tells progress and sends a shard of 200 kB; every
+  shard must arrive once.
 """
 
 import argparse
 import gc
-import os
+import importlib.util
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,25 +39,48 @@ WORKERS = 2
 CORE_RATE = 90_000
 """Images/s of a core, about: decides how long the cohorts are."""
 NETWORKS = 16
-SHARD_BYTES = 1_000_000
+SHARD_BYTES = 200_000
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Seconds on the clock, and of processors."""
+
+    clock_s: float
+    processor_s: float
+
+    @classmethod
+    def now(cls) -> "Moment":
+        """Look at the clock and at this process with all below it."""
+        spent = 0.0
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                spent += times.user + times.system
+        return cls(time.perf_counter(), spent)
+
+    def since(self, other: "Moment") -> "Moment":
+        """Return what has passed."""
+        return Moment(self.clock_s - other.clock_s, self.processor_s - other.processor_s)
 
 
 class Clock:
     """A listener that notes when training begins and ends."""
 
     def __init__(self) -> None:
-        self.begun = self.ended = 0.0
+        self.begun: Moment | None = None
+        self.ended = Moment(0.0, 0.0)
 
     def start(self, *_: Any) -> None:
         """Note the first cohort."""
-        self.begun = self.begun or time.perf_counter()
+        self.begun = self.begun or Moment.now()
 
     def checkpoint(self, *_: Any) -> None:
         """Nothing."""
 
     def finish(self, *_: Any) -> None:
         """Note the last cohort."""
-        self.ended = time.perf_counter()
+        self.ended = Moment.now()
 
 
 def parameters(seconds: float) -> config.Params:
@@ -69,8 +95,8 @@ def parameters(seconds: float) -> config.Params:
     return config.validate(values, "the benchmark")
 
 
-def train(executor: Executor, params: config.Params, source: Path) -> tuple[float, float, dict[str, bytes]]:
-    """Return the seconds from the first start of a cohort to the last end, those of all, and the shards."""
+def train(executor: Executor, params: config.Params, source: Path) -> tuple[Moment, float, dict[str, bytes]]:
+    """Return the time from the first start of a cohort to the last end, the seconds of all, and the shards."""
     with tempfile.TemporaryDirectory() as folder:
         artifacts, clock = Artifacts(Path(folder)), Clock()
         artifacts.images(COLLECTION).parent.mkdir(parents=True)
@@ -79,7 +105,8 @@ def train(executor: Executor, params: config.Params, source: Path) -> tuple[floa
         drawn = recipes.draw(params, COLLECTION)
         shards = train_collection(artifacts, params, COLLECTION, drawn, clock, executor)
         whole = time.perf_counter() - begun
-        return clock.ended - clock.begun, whole, {shard.name: shard.path.read_bytes() for shard in shards}
+        assert clock.begun is not None
+        return clock.ended.since(clock.begun), whole, {shard.name: shard.path.read_bytes() for shard in shards}
 
 
 def overhead(rounds: int, seconds: float) -> None:
@@ -88,24 +115,25 @@ def overhead(rounds: int, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Artifacts(Path(folder)).images(COLLECTION)
         images.prepare(COLLECTION, [], Path(folder)).save(source)
-        ratios, starts, times = [], [], []
+        clock, processor, starts, times = [], [], [], []
         for number in range(rounds):
             pair = {"local": LocalExecutor(), "ray": RayExecutor(WHOLE)}
             results = {name: train(pair[name], params, source) for name in sorted(pair, reverse=number % 2 == 0)}
             assert results["ray"][2] == results["local"][2], "the shards differ"
-            ratios.append(results["ray"][0] / results["local"][0] - 1)
-            starts.append(results["ray"][1] - results["ray"][0])
-            times.append(results["local"][0])
-    print(f"- two cohorts on this process: {spread(times, '.1f')} s; n = {rounds} pairs")
-    print(f"- two workers take longer by {spread(ratios, '+.1%')}")
+            ray, local = results["ray"][0], results["local"][0]
+            clock.append(ray.clock_s / local.clock_s - 1)
+            processor.append(ray.processor_s / local.processor_s - 1)
+            starts.append(results["ray"][1] - ray.clock_s)
+            times.append(local.processor_s)
+    print(f"- two cohorts in this process: {spread(times, '.1f')} s of processors; n = {rounds} pairs")
+    print(f"- two workers: {spread(processor, '+.1%')} of processors, {spread(clock, '+.1%')} on the clock")
     print(f"- start and end of Ray and its workers: {spread(starts, '.1f')} s")
 
 
 def synthetic(number: int) -> Iterator[list[Any]]:
     """Tell progress and send a shard, as a cohort does."""
-    for _ in range(5):
-        yield [(number, None)]
-    yield [(number, os.urandom(SHARD_BYTES))]
+    yield [(number, None)]
+    yield [(number, bytes(SHARD_BYTES))]
 
 
 class Counting:
@@ -113,7 +141,6 @@ class Counting:
 
     def __init__(self, queued: int) -> None:
         self.arrived: Counter[int] = Counter()
-        self.memory_mb: list[float] = []
         self.every = max(1, queued // 10)
 
     def call(self, task: int) -> Call:
@@ -129,7 +156,8 @@ class Counting:
             if sum(self.arrived.values()) % self.every == 0:
                 gc.collect()
                 memory = psutil.Process().memory_info()
-                self.memory_mb.append((memory.rss - memory.shared) / 1e6)
+                mine_mb = (memory.rss - memory.shared) / 1e6
+                print(f"- {sum(self.arrived.values()):,} shards: {mine_mb:.0f} MB of the driver's own", flush=True)
         return False
 
     def lost(self, task: int) -> None:
@@ -149,9 +177,7 @@ def memory(queued: int, say: Callable[[str], None] = print) -> None:
             pass
     seconds = time.perf_counter() - begun
     assert counting.arrived == Counter(range(queued)), "a shard is missing or came twice"
-    shown = ", ".join(f"{value:.0f}" for value in counting.memory_mb)
-    print(f"- {queued:,} synthetic cohorts of {SHARD_BYTES / 1e6:.0f} MB in {seconds:.0f} s")
-    print(f"- memory of the driver after each tenth: {shown} MB")
+    print(f"- {queued:,} synthetic cohorts in {seconds:.0f} s")
 
 
 def main() -> None:
@@ -160,6 +186,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--queued", type=int, default=10_000)
     arguments = parser.parse_args()
+    if importlib.util.find_spec("ray") is None:
+        print("not measured: Ray is not installed (`pip install -c constraints.txt -e '.[ray]'`)")
+        return
     print(describe(["ray", "torch", "pytorch-lightning"]))
     if arguments.queued:
         memory(arguments.queued)

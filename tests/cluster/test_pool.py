@@ -131,6 +131,19 @@ def test_an_error_of_the_client_leaves_nothing_running():
     assert cluster.stopped == 4
 
 
+def test_what_came_before_an_error_is_heard():
+    def work(task, start):
+        yield [task]
+        if task == 1:
+            raise ValueError("no")
+        yield [task + 10]
+
+    client = Client()
+    with pytest.raises(ValueError, match="no"):
+        list(Pool(InlineBackend(InlineCluster(), work), client, print).run(range(2)))
+    assert client.heard == [(0, 0), (1, 1), (0, 10)]
+
+
 def test_an_interruption_leaves_nothing_running():
     cluster = InlineCluster({"CPU": 3})
     pool = Pool(InlineBackend(cluster, count), Client(), lambda line: None).run(range(9))

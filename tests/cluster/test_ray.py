@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -169,6 +170,36 @@ def test_a_worker_with_other_code_is_refused(cluster, zoo, monkeypatch):
     assert workers("train_part") == []
 
 
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory) -> SmallProject:
+    """A project whose searches this machine has done alone."""
+    project = SmallProject.make(tmp_path_factory.mktemp("tuned") / "project")
+    for stage in ("recipes", "train", "assemble", "features", "search"):
+        project.run(stage, ALPHA)
+    return project
+
+
+def test_a_cluster_finds_the_predictors_of_one_machine_though_workers_die(cluster, tuned, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    project = tuned.copy(tmp_path / "project", "data/zoo", "data/features", "data/images")
+    project.configure({"runtime.executor": "ray"})
+    killing = threading.Event()
+
+    def kill():
+        while not (found := workers("carry_out_search")) and not killing.is_set():
+            time.sleep(0.05)
+        for process in found:
+            process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    project.run("search", ALPHA)
+    killing.set()
+    killer.join()
+    assert project.files("models") == tuned.files("models")
+    assert project.files("models") != {}
+
+
 LONG = {
     "recipes.epochs": 100,
     "recipes.train_fraction": {"choice": [1.0]},
@@ -213,8 +244,8 @@ def start(project: SmallProject) -> subprocess.Popen[str]:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    """Wait for processes to end by themselves."""
-    return psutil.wait_procs(processes, timeout=60)[1] == []
+    """Wait for processes to end by themselves: those of Ray look for their parent now and then."""
+    return psutil.wait_procs(processes, timeout=240)[1] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -37,6 +37,8 @@ SETTINGS = {
     "RAY_gcs_server_port_wait_time_s": str(CONNECT_S),
 }
 """Environment variables that Ray reads when it is imported; those that are set already stay."""
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Without a cluster, Ray's servers listen at 127.0.0.1 alone, as they always do on Windows and macOS."""
 OTHER_CODE = ("failed to import on the worker", "No module named", "Can't get attribute")
 """What Ray says of a worker without this package, or with another version of it."""
 
@@ -50,8 +52,8 @@ def require_ray() -> None:
         )
 
 
-def _ray() -> Any:
-    for name, value in SETTINGS.items():
+def _ray(alone: bool) -> Any:
+    for name, value in {**SETTINGS, **(ALONE if alone else {})}.items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -84,11 +86,11 @@ def connected(runtime: Runtime) -> Iterator[Cluster]:
 
     Raises `CnnzooError` that names the address if no cluster answers there.
     """
-    address = os.environ.get(ADDRESS, "")
+    address = os.environ.get(ADDRESS, "").removeprefix("local")
     _check_address(address)
-    ray = _ray()
+    ray = _ray(alone=not address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    here = {"num_cpus": runtime.threads or usable_cores(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    here = {"num_cpus": runtime.threads or usable_cores(), "include_dashboard": False}
     try:
         with _own_handlers():
             try:
@@ -102,7 +104,7 @@ def connected(runtime: Runtime) -> Iterator[Cluster]:
 
 def _check_address(address: str) -> None:
     """Raise `CnnzooError` if no gRPC server answers at an address; Ray itself would try for minutes."""
-    if address in {"", "auto", "local"}:
+    if address in {"", "auto"}:
         return
     if "://" in address:
         raise CnnzooError(

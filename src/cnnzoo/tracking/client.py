@@ -75,7 +75,7 @@ def _make_database(file: Path) -> None:
         file.with_name(f"{file.name}{log}").unlink(missing_ok=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=file.parent) as folder:  # MLflow remembers each name it had
         unfinished = Path(folder) / file.name
-        store = SqlAlchemyStore(f"{SQLITE}{unfinished}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call] # MLflow has no types
+        store = SqlAlchemyStore(f"{SQLITE}{unfinished}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
         store.engine.dispose()
         unfinished.replace(file)
 
