@@ -13,8 +13,10 @@ import pytest
 
 from cnnzoo.cluster.events import Advanced, Began, Event, Refused
 from cnnzoo.cluster.identity import Identity, differences
+from cnnzoo.cluster.placement import Division
 from cnnzoo.cluster.pool import ENDED, Lost, Message
 from cnnzoo.config import Runtime
+from cnnzoo.planning.division import Piece
 
 
 @dataclass
@@ -132,3 +134,17 @@ class InlineBackend:
         if task[1] is not None:
             task[1] -= 1
         return events
+
+
+@dataclass(frozen=True)
+class Sized(Division):
+    """Parts of so many networks, however many workers there are."""
+
+    size: int = 1
+
+    def place(self, loads, workers):
+        return [
+            Piece(index, first, min(first + self.size, load.networks), 0, 0.0, 0.0)
+            for index, load in enumerate(loads)
+            for first in range(0, load.networks, self.size)
+        ]

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from inline import Sized
 
 from builders import make_images
-from cnnzoo.cluster.placement import Division
 from cnnzoo.cluster.training import RayExecutor
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.training.train import train_collection
@@ -28,7 +28,7 @@ pytest.importorskip("ray", reason="needs the extra `ray`")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-FINE = Division(parts_per_worker=100, least_passes=1)
+FINE = Sized(size=1)
 PARAMS = tiny_params("reference", networks=4, runtime={"executor": "ray", "resume_interval_s": 0})
 RAY = {"executor": "ray", "resume_interval_s": 0}
 

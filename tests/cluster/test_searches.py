@@ -125,7 +125,7 @@ def test_a_feature_set_is_sent_once_and_dropped_when_its_searches_are_done(artif
     assert made[0]._halves == {}
 
 
-@pytest.mark.parametrize("after", [0, 2, 4, 9])
+@pytest.mark.parametrize("after", [0, 4])
 def test_a_search_that_is_lost_goes_on_from_its_finished_trials(artifacts, cluster, local, after, capsys):
     cluster.losses = [after]
     tracker = run(artifacts)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from inline import InlineCluster
+from inline import InlineCluster, Sized
 
 from builders import make_images
 from cnnzoo.cluster import identity
@@ -20,7 +20,7 @@ from cnnzoo.training.train import train_collection
 from cnnzoo.zoo.recipes import draw
 from trainings import TINY, Recorder, Zoo, tiny_params
 
-FINE = Division(parts_per_worker=100, least_passes=1)
+FINE = Sized(size=1)
 """Every network is a part of its own."""
 NETWORKS = 4
 PARAMS = tiny_params("reference", networks=NETWORKS, runtime={"executor": "ray", "resume_interval_s": 0})
@@ -74,7 +74,7 @@ def sizes(cluster):
     return [len(order.recipes) for order, *_ in cluster.started]
 
 
-@pytest.mark.parametrize(("division", "tasks"), [(WHOLE, [3, 1]), (Division(1, 1), [1, 2, 1]), (FINE, [1] * NETWORKS)])
+@pytest.mark.parametrize(("division", "tasks"), [(WHOLE, [3, 1]), (Sized(size=2), [2, 1, 1]), (FINE, [1] * NETWORKS)])
 def test_shards_are_those_of_one_machine_however_cohorts_are_divided(zoo, cluster, local, division, tasks):
     listener = train(zoo, division)
     assert zoo.files() == local[0].files()
@@ -174,7 +174,7 @@ def test_a_driver_that_was_killed_goes_on_with_finished_parts_and_resume_points(
     done = sum(isinstance(event, Trained) for event in seen[:-1])
     cluster.change, cluster.started = lambda event: event, []
     cluster.resources = {"CPU": 5}  # other workers than before
-    train(zoo, Division(1, 1))
+    train(zoo, Division())
     assert sum(sizes(cluster)) <= NETWORKS - done
     assert any(point for _, _, *point in cluster.started) or events < 10
     assert zoo.files() == local[0].files()

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
 
 from cnnzoo.cluster.placement import Part
 from cnnzoo.core.atomic import write_text
@@ -13,7 +15,7 @@ FILE = "sizes.json"
 
 
 class Begun:
-    """The file that holds the networks of a part for each cohort, by the cohort's name."""
+    """The file that holds the networks of each part for each cohort, by the cohort's name."""
 
     def __init__(self, job: Job, cohorts: Sequence[tuple[Recipe, ...]]) -> None:
         self._job = job
@@ -21,26 +23,35 @@ class Begun:
         self._names = [shard_name(job.origin, cohort) for cohort in cohorts]
         self._path = job.artifacts.parts(job.collection) / FILE
 
-    def sizes(self) -> dict[int, int]:
+    def sizes(self) -> dict[int, list[int]]:
         """Return the sizes for those cohorts, by their place, of which anything is kept."""
         known = self._read()
         found = {index: known[name] for index, name in enumerate(self._names) if name in known}
-        return {index: size for index, size in found.items() if self._has_files(self._cohorts[index], size)}
+        return {index: sizes for index, sizes in found.items() if self._has_files(self._cohorts[index], sizes)}
 
     def remember(self, parts: Sequence[Part]) -> None:
         """Write the sizes of this run."""
-        sizes = {self._names[part.cohort]: len(part.recipes) for part in parts if part.first == 0}
+        sizes: dict[str, list[int]] = {}
+        for part in sorted(parts, key=lambda part: (part.cohort, part.first)):
+            sizes.setdefault(self._names[part.cohort], []).append(len(part.recipes))
         write_text(self._path, json.dumps(sizes))
 
-    def _read(self) -> Mapping[str, int]:
+    def _read(self) -> Mapping[str, list[int]]:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            return {str(name): size for name, size in content.items() if isinstance(size, int) and size > 0}
+            return {str(name): sizes for name, sizes in content.items() if _are_sizes(sizes)}
         except (OSError, ValueError, AttributeError):  # without it all is divided anew
             return {}
 
-    def _has_files(self, cohort: Sequence[Recipe], size: int) -> bool:
+    def _has_files(self, cohort: Sequence[Recipe], sizes: Sequence[int]) -> bool:
+        if sum(sizes) != len(cohort):
+            return False
         artifacts, collection = self._job.artifacts, self._job.collection
-        names = (shard_name(self._job.origin, cohort[at : at + size]) for at in range(0, len(cohort), size))
+        ends = zip(sizes, accumulate(sizes), strict=True)
+        names = (shard_name(self._job.origin, cohort[stop - size : stop]) for size, stop in ends)
         folders = (artifacts.unfinished(collection), artifacts.parts(collection))
         return any((folder / f"{name}{SUFFIX}").exists() for name in names for folder in folders)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(size, int) and size > 0 for size in value)

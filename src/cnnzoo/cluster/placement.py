@@ -1,11 +1,15 @@
-"""How the work is divided: cohorts into parts that keep all workers busy to the end, the longest part first.
+"""How the work is divided: cohorts into parts that keep all workers busy to the end, those of long networks first.
 
-A network has the same bits in whatever cohort it is trained, so a cohort's shard can be put together from parts.
+A network has the same bits in whatever cohort it is trained, so a cohort's shard can be put together from parts. The
+rule is that of `cnnzoo plan --cluster`: `cnnzoo.planning.division.place`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
+from cnnzoo.planning.cluster import CORE
+from cnnzoo.planning.division import Load, Piece, Worker, place
 from cnnzoo.zoo.recipes import Recipe
 
 
@@ -24,35 +28,43 @@ class Part:
 
 @dataclass(frozen=True)
 class Division:
-    """How finely cohorts are divided."""
+    """How cohorts are divided."""
 
-    parts_per_worker: int = 8
-    """So many parts for each worker, about: the fewer, the longer the last ones keep the others waiting."""
-    least_passes: int = 5_000_000
-    """A part is not made smaller than this: about a minute of a core, against a second that each part costs."""
+    overhead_passes: int = 150_000
+    """What each part costs, in image passes: a second of a core. A part is at least five times as long."""
+    whole: bool = False
+    """Whether cohorts stay whole."""
 
     def parts(
         self,
         cohorts: Sequence[tuple[Recipe, ...]],
         passes: Callable[[Sequence[Recipe]], int],
         workers: int,
-        begun: Mapping[int, int],
+        begun: Mapping[int, Sequence[int]],
     ) -> list[Part]:
-        """Return the parts of all cohorts, the longest first.
+        """Return the parts of all cohorts in the order in which they are handed out.
 
-        `begun` has the networks of a part for cohorts that an earlier run has begun: they stay divided as they are.
+        `begun` has the networks of each part for cohorts that an earlier run has begun: they stay divided as they are,
+        and come first.
         """
-        work = [passes(cohort) for cohort in cohorts]
-        most = max(self.least_passes, sum(work) / (self.parts_per_worker * max(workers, 1)))
-        parts = []
-        for index, (cohort, total) in enumerate(zip(cohorts, work, strict=True)):
-            each = total // len(cohort)
-            size = begun.get(index) or (len(cohort) if total <= most else max(1, int(most // each)))
-            for first in range(0, len(cohort), size):
-                members = cohort[first : first + size]
-                parts.append(Part(index, first, members, each * len(members)))
-        return sorted(parts, key=lambda part: (-part.passes, part.cohort, part.first))
+        each = [passes(cohort) // len(cohort) for cohort in cohorts]
+        fresh = [index for index in range(len(cohorts)) if index not in begun]
+        loads = [Load(len(cohorts[index]), {CORE: each[index]}, self.overhead_passes) for index in fresh]
+        cuts = [(index, stop - size, stop) for index, sizes in begun.items() for size, stop in _stops(sizes)]
+        cuts.sort(key=lambda cut: (-each[cut[0]] * (cut[2] - cut[1]), cut))
+        cuts += [(fresh[piece.load], piece.start, piece.stop) for piece in self.place(loads, max(workers, 1))]
+        return [
+            Part(index, first, cohorts[index][first:stop], each[index] * (stop - first)) for index, first, stop in cuts
+        ]
+
+    def place(self, loads: Sequence[Load], workers: int) -> list[Piece]:
+        """Return the pieces of fresh cohorts for so many equal workers, in the order in which they begin."""
+        return place(loads, [Worker(CORE, 1)] * workers, self.whole)
 
 
-WHOLE = Division(parts_per_worker=1, least_passes=1 << 62)
-"""Cohorts stay whole: for GPUs, which train hundreds of networks at once, and where bits depend on the cohort."""
+def _stops(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    return list(zip(sizes, accumulate(sizes), strict=True))
+
+
+WHOLE = Division(whole=True)
+"""For GPUs, which train hundreds of networks at once, and where bits depend on the cohort."""
