@@ -236,6 +236,8 @@ def targets(folder: Path) -> list[Target]:
     found: list[Target] = []
     for file in ("weights.npy", "layout.csv", "metrics.csv.gz", "split.csv", "diverged.csv"):
         found.append(Target(f"collection/{file}", zoo_folder, file, _read_collection))
+        found.append(Target(f"manifest of {file}", zoo_folder, file, _check_collection, sealed=True))
+    found.append(Target("manifest", zoo_folder, "manifest.json", _check_collection, sealed=True))
     shard = next((folder / "made" / "checkpoints" / COLLECTION).glob("*.safetensors"))
     alone = _folder(folder / "shard")
     shutil.copy(shard, alone)
@@ -298,6 +300,11 @@ def _network_target(folder: Path, zoo: Collection, ending: str, write: Callable[
     write(place / file, zoo)
     layout = network_of(zoo) and zoo.layout
     return Target(f"network.{ending}", place, file, lambda f: read_networks(f / file, layout))
+
+
+def _check_collection(folder: Path) -> None:
+    if problems := check(folder):
+        raise CnnzooError("; ".join(problems))
 
 
 def _predictor_targets(folder: Path) -> list[Target]:
