@@ -14,6 +14,7 @@ PATHS = [
     (Artifacts.recipes, ("zoo1",), "data/recipes/zoo1.csv"),
     (Artifacts.checkpoints, ("zoo1",), "data/checkpoints/zoo1"),
     (Artifacts.unfinished, ("zoo1",), "data/unfinished/zoo1"),
+    (Artifacts.parts, ("zoo1",), "data/unfinished/zoo1/parts"),
     (Artifacts.studies, ("zoo1",), "data/unfinished/zoo1/studies"),
     (Artifacts.zoo, ("zoo1",), "data/zoo/zoo1"),
     (Artifacts.features, ("zoo1",), "data/features/zoo1"),
