@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from trainings import TINY, Zoo, tiny_params
 
 from builders import make_images
 from cnnzoo.training.cohorts import group
 from cnnzoo.zoo import Collection, assemble
 from cnnzoo.zoo.checker import check
 from cnnzoo.zoo.recipes import draw
+from trainings import TINY, Zoo, tiny_params
 
 
 def trained(root, **population):

@@ -5,7 +5,6 @@ Shape letters: N networks, P parameters.
 
 import numpy as np
 import pytest
-from trainings import TINY, Recorder, Zoo, tiny_params
 
 from builders import make_images
 from cnnzoo.training.cohort_run import CohortRun
@@ -14,6 +13,7 @@ from cnnzoo.training.job import Job
 from cnnzoo.training.progress import TrainingProgress
 from cnnzoo.zoo.recipes import draw
 from cnnzoo.zoo.shards import NEVER, read_shard
+from trainings import TINY, Recorder, Zoo, tiny_params
 
 IMAGES = make_images(train=40, test=20, size=9)
 STEPS = 5

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from trainings import TINY, Recorder, Zoo, tiny_params
 
 from cnnzoo.core import seeds
 from cnnzoo.images import ImageSet
@@ -22,6 +21,7 @@ from cnnzoo.training import module
 from cnnzoo.training.engines import native
 from cnnzoo.training.initializers import initial_weights
 from cnnzoo.zoo.recipes import draw
+from trainings import TINY, Recorder, Zoo, tiny_params
 
 SIZE, SIDES, UNITS = 11, (5, 2), 4
 MINIBATCH = 8

@@ -12,9 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from killable import COLLECTION, make_params, train
 from safetensors.numpy import save_file
-from trainings import Recorder, Zoo
 
 from builders import make_images
 from cnnzoo.core.errors import CnnzooError
@@ -28,6 +26,8 @@ from cnnzoo.training.minibatches import Schedule
 from cnnzoo.zoo import shards
 from cnnzoo.zoo.recipes import draw
 from cnnzoo.zoo.shards import METRICS, NEVER, read_shards
+from killable import COLLECTION, make_params, train
+from trainings import Recorder, Zoo
 
 IMAGES = make_images(train=80, test=40)
 ENGINES = [

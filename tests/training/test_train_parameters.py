@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from trainings import TINY, Recorder, Zoo, tiny_params
 
 from builders import make_images
 from cnnzoo.core.atomic import TEMPORARY
@@ -17,6 +16,7 @@ from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
 from cnnzoo.zoo.recipes import draw
+from trainings import TINY, Recorder, Zoo, tiny_params
 
 IMAGES = make_images(train=40, test=20, size=9)
 SHORT = {"epochs": 1, "train_fraction": {"choice": [1.0]}}

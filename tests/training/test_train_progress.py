@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 from safetensors import safe_open
-from trainings import TINY, Recorder, Zoo, tiny_params
 
 from builders import make_images
 from cnnzoo.training.engines import native
 from cnnzoo.zoo.recipes import draw
+from trainings import TINY, Recorder, Zoo, tiny_params
 
 # 84 images are 10 minibatches of 8 (4 images are left out), half of them are 5 minibatches (2 are left out).
 IMAGES = make_images(train=84, test=20, size=9)
