@@ -155,7 +155,10 @@ def measure(root: Path, networks: int, units: int) -> dict[str, tuple[float, flo
     """Return what each step took for a zoo of so many networks."""
     own = [sys.executable, str(Path(__file__).resolve()), "--folder", str(root), "--units", str(units)]
     timed([*own, "--networks", str(networks), "--step", "make_shards"], root)
-    found = {step: timed([*own, "--step", step], root) for step in STEPS}
+    found = {}
+    for step in STEPS:
+        found[step] = timed([*own, "--step", step], root)
+        print(f"{networks:,}: {step} {found[step][0]:.0f} s, {found[step][1]:.2f} GB", file=sys.stderr, flush=True)
     dvc = [sys.executable, "-m", "dvc"]
     for command in (
         [*GIT, "init", "--quiet"],
