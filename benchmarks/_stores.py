@@ -36,7 +36,7 @@ class Project:
 
     @contextmanager
     def used(self) -> Iterator[Artifacts]:
-        """Have MLFLOW_TRACKING_URI name the store meanwhile."""
+        """Set MLFLOW_TRACKING_URI to the address of the store, for the duration of the block."""
         with patch.dict(os.environ, {OVERRIDE: self.uri}):
             yield self.artifacts
 

@@ -19,7 +19,9 @@ SEED = 20_261_130
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="preloads a shim, and reads /proc")
+@pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux (/proc, LD_PRELOAD) and a C compiler"
+)
 def test_disturbed_stages_end_as_undisturbed_ones(tmp_path: Path) -> None:
     with Server(tmp_path, "--to-features") as server:
         undisturbed = Undisturbed.make(server, tmp_path / "undisturbed", make_images(train=1000), last="features")

@@ -1,4 +1,4 @@
-"""A cluster that is not there, or Ray that is not installed, is told before any work."""
+"""A missing cluster, or a missing Ray, is reported before any work starts."""
 
 import importlib.util
 import re

@@ -40,7 +40,7 @@ class Begun:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             return {str(name): sizes for name, sizes in content.items() if _are_sizes(sizes)}
-        except (OSError, ValueError, AttributeError):  # without it all is divided anew
+        except (OSError, ValueError, AttributeError):  # without it, all cohorts are divided from scratch
             return {}
 
     def _has_files(self, cohort: Sequence[Recipe], sizes: Sequence[int]) -> bool:

@@ -13,7 +13,7 @@ from cnnzoo.cluster.events import Advanced, Began, Event, Point, Refused
 from cnnzoo.cluster.identity import Identity, differences
 
 PROGRESS_S = 1.0
-"""How often progress is told."""
+"""How often progress is sent."""
 
 
 def telling(work: "Callable[[Outbox], None]", driver: Identity, worker: Identity) -> Iterator[list[Event]]:
@@ -87,9 +87,9 @@ class Outbox:
             self._changed.notify_all()
 
     def take(self, patience_s: float) -> list[Event]:
-        """Wait for something to tell and return it, the oldest first; an empty list is the end.
+        """Wait for events and return them, the oldest first; an empty list means that there are no more.
 
-        Progress alone is told after `patience_s` at the earliest.
+        If there is nothing but progress, it is returned after `patience_s` seconds, not before.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._urgent or self._closed, patience_s)

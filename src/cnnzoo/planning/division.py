@@ -64,7 +64,7 @@ def place(loads: Sequence[Load], workers: Sequence[Worker], whole: bool = False)
     divided, and the longest cohort comes first.
 
     A function of its arguments alone: whoever wants the same pieces after a restart passes the same cohorts, with
-    costs that are not measured anew, such as image passes.
+    costs that do not change from run to run, such as image passes.
     """
     waiting = _Waiting(loads, workers, whole)
     free = [(0.0, index) for index in range(len(workers))]
