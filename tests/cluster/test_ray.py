@@ -21,6 +21,7 @@ from cnnzoo.cluster.training import RayExecutor
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.training.train import train_collection
 from cnnzoo.zoo.recipes import draw
+from disturbances.project import differences, record_of
 from small_project import ALPHA, SmallProject
 from trainings import TINY, Recorder, Zoo, tiny_params
 
@@ -232,6 +233,13 @@ def shards(project: SmallProject) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in project.artifacts.checkpoints(ALPHA).glob("*.safetensors")}
 
 
+def wrong_in_mlflow(project: SmallProject, expected: SmallProject) -> list[str]:
+    """Return each network whose run is missing, too much, twice or with other metrics than expected."""
+    found, wanted = (record_of(each.root / "mlruns" / "mlflow.db") for each in (project, expected))
+    assert wanted
+    return differences(found, wanted)
+
+
 def start(project: SmallProject) -> subprocess.Popen[str]:
     """Train in a process of its own; returns it when its first resume point is there."""
     process = subprocess.Popen(
@@ -263,3 +271,15 @@ def test_a_driver_that_ends_leaves_nothing_running_and_goes_on(project, undistur
     project.run("train", ALPHA)
     assert shards(project) == shards(undisturbed)
     assert list(project.artifacts.unfinished(ALPHA).glob("*.safetensors")) == []
+    assert wrong_in_mlflow(project, undisturbed) == []
+
+
+def test_mlflow_has_every_network_once_though_workers_die(project, undisturbed):
+    process = start(project)
+    for worker in workers("train_part"):
+        worker.kill()
+    said = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, said
+    assert "its worker died" in said
+    assert shards(project) == shards(undisturbed)
+    assert wrong_in_mlflow(project, undisturbed) == []
