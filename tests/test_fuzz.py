@@ -9,7 +9,7 @@ from cnnzoo.core.errors import CnnzooError
 from fuzzing import Target, run, targets
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded through /proc")]
-INPUTS, SEED = 1_000, 20_261_127
+INPUTS, SEED = 2_000, 20_261_127
 
 
 def test_no_reader_has_a_finding(tmp_path: Path) -> None:

@@ -303,6 +303,11 @@ class Params(Section):
             if features in self.search.only.get(predictor, self.features.sets)
         )
 
+    @property
+    def search_budget(self) -> dict[str, object]:
+        """What distinguishes one search of a predictor on a feature set from another, beside its data."""
+        return {"seed": self.seed, **self.search.model_dump(exclude={"predictors", "only"})}
+
     def distribution(self, collection: str, hyperparameter: str) -> Range | Choice[Any]:
         """Return what a hyperparameter of a collection's networks is drawn from; `label_noise` must be in use."""
         section = self.populations[collection] if hyperparameter == LABEL_NOISE else self.recipes

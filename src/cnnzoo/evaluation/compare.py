@@ -129,7 +129,7 @@ def _checked_rows(zoo: Collection, predictions: pd.DataFrame, search: str) -> ND
 
 
 def _by_activation(zoo: Collection, search: _Search) -> Iterator[_Search]:
-    """Yield a search's held-out networks with each activation that occurs among them."""
+    """Yield, for each activation that occurs, the search restricted to the held-out networks that have it."""
     activations = zoo.metrics[ACTIVATION].to_numpy()[search.predictions["row"].to_numpy()]
     for activation in sorted(set(activations)):
         yield replace(search, predictions=search.predictions[activations == activation], activation=activation)

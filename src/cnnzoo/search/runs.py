@@ -80,7 +80,7 @@ def search(
     searches = [Search(artifacts, task) for task in tasks]
 
     def listen(one: Search) -> AbstractContextManager[Record]:
-        return track(artifacts, collection, one.task.predictor, one.task.features, _budget(params))
+        return track(artifacts, collection, one.task.predictor, one.task.features, params.search_budget)
 
     with only_search(artifacts, collection):
         for one, metrics in run(searches, listen) if run else run_jobs(searches, listen, workers):
@@ -148,11 +148,6 @@ def _example(features: pd.DataFrame) -> pd.DataFrame:
 def _record_trial(record: Record, trial: FrozenTrial) -> None:
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
     record.trial(trial.number, trial.params, trial.value, trial.state.name, seconds)
-
-
-def _budget(params: config.Params) -> dict[str, object]:
-    """Return what distinguishes one search of a predictor on a feature set from another."""
-    return {"seed": params.seed, **params.search.model_dump(exclude={"predictors", "only"})}
 
 
 def _summary(task: Task, metrics: Scores) -> str:

@@ -16,7 +16,7 @@ def _runner(runtime: Runtime) -> Runner | None:
     """Return who carries out the searches, None for this machine; raises `CnnzooError` if Ray is not installed."""
     if runtime.executor == "local":
         return None
-    from cnnzoo.cluster.searches import RayRunner  # imports Ray
+    from cnnzoo.cluster.searches import RayRunner
 
     return RayRunner(runtime)
 

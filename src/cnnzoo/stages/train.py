@@ -24,7 +24,7 @@ def _executor(runtime: Runtime) -> Executor:
     """Return who trains; raises `CnnzooError` if Ray is wanted and not installed."""
     if runtime.executor == "local":
         return LocalExecutor()
-    from cnnzoo.cluster.training import RayExecutor  # imports Ray
+    from cnnzoo.cluster.training import RayExecutor
 
     return RayExecutor()
 

@@ -112,7 +112,7 @@ def _read_search(
         )
     return FinishedSearch(
         *(collection, *pair),
-        budget={"seed": params.seed, **params.search.model_dump(exclude={"predictors", "only"})},
+        budget=params.search_budget,
         data=data,
         trials=_read_trials(folder / STUDY),
         metrics={name: float(value) for name, value in scores.items() if value is not None},

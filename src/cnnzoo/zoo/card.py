@@ -91,6 +91,7 @@ FILES = """## Files
 | `metrics.csv.gz` | row i describes row i of the weights: hyperparameters, epoch (`step`), accuracies, losses |
 | `layout.csv` | where each parameter tensor lies in a row |
 | `split.csv` | the rows in the order of the split: the first half of the final ones trains |
+| `diverged.csv` | hyperparameters of the networks that diverged and so have no rows (not in imported zoos) |
 | `manifest.json` | these facts for programs, and the SHA-256 of the files above; `cnnzoo check` verifies them |
 """
 LOADING = """## How to load it

@@ -51,7 +51,10 @@ def check(folder: Path) -> list[str]:
     layout = report.attempt(published.read_layout, published.LAYOUT)
     text = _read_metrics(report)
     ours = text is not None and claims_our_form(folder) and bool(text["modeldir"].str.fullmatch(OURS).any())
-    _examine(report, weights, layout, text, ours)
+    metrics = _to_numbers(report, text, ours) if text is not None else None
+    del text  # half of the memory: not needed any more
+    _examine(report, weights, layout, metrics, ours)
+    del metrics
     check_manifest(report)
     return report.problems
 
@@ -63,7 +66,7 @@ def check_readable(folder: Path) -> tuple[list[str], list[str]]:
     except CnnzooError as error:
         return [str(error)], []
     report = Report(folder)
-    _examine(report, None, found.layout, found.metrics, ours=False)
+    _examine(report, None, found.layout, _to_numbers(report, found.metrics, ours=False), ours=False)
     if lost := found.final_rows_not_finite():
         report.add(published.WEIGHTS, f"row {lost[0]}, a final one, has weights that are not finite")
     if has_manifest(folder):
@@ -77,10 +80,9 @@ def claims_our_form(folder: Path) -> bool:
 
 
 def _examine(
-    report: "Report", weights: NDArray[np.float32] | None, layout: Layout | None, text: pd.DataFrame | None, ours: bool
+    report: Report, weights: NDArray[np.float32] | None, layout: Layout | None, metrics: pd.DataFrame | None, ours: bool
 ) -> None:
-    """Check values and agreement of what was read."""
-    metrics = _to_numbers(report, text, ours) if text is not None else None
+    """Check that what was read agrees: the files with each other, and the rows of a network."""
     _check_agreement(report, weights, layout, metrics)
     if metrics is not None:
         _check_rows(report, metrics, ours)
@@ -132,7 +134,7 @@ def _column_fault(header: list[str], expected: list[str]) -> str:
 
 def _to_numbers(report: Report, text: pd.DataFrame, ours: bool) -> pd.DataFrame | None:
     """Check every value; return the metrics with numbers in place of text, or None if some are not numbers."""
-    metrics = text.copy()
+    metrics = text.copy(deep=False)
     sound = True
     for column in [*NUMBERS, *(name for name in OPTIONAL_NUMBERS if name in text)]:
         values = pd.to_numeric(text[column], errors="coerce").to_numpy(dtype=np.float64)
@@ -242,12 +244,15 @@ def _expected_steps(epochs: int, between: int, at_most: int) -> list[int]:
 def _check_names(report: Report, metrics: pd.DataFrame) -> None:
     """Check what our own collections promise of `modeldir`, index, `laststep` and gzip header."""
     names, steps = metrics["modeldir"], metrics["step"].astype("int64")
-    collection = names.str.partition("/")[0].mode()[0]
+    place, networks = pd.factorize(names)
+    parts = pd.Series(networks).str.rpartition("/")  # of each network once: a row each would take much memory
+    collection = parts[0].mode()[0]
     wrong = ~names.str.fullmatch(OURS) | ~names.str.startswith(f"{collection}/")
     report.add_lines(wrong, f"`modeldir` is {{!r}}, expected `{collection}/<network id, 6 digits>`", names)
     if not wrong.any():
-        ids = names.str.rpartition("/")[2].astype("int64")
-        report.add_lines(ids < ids.shift(), "network {!r} comes after {!r}: not in network order", names, names.shift())
+        ids = parts[2].astype("int64").to_numpy()[place]
+        back = np.append(False, np.diff(ids) < 0)
+        report.add_lines(back, "network {!r} comes after {!r}: not in network order", names, names.shift())
     expected = [published.checkpoint_name(name, step) for name, step in zip(names, steps, strict=True)]
     report.add_lines(metrics[""] != expected, "the index is {!r}, expected {!r}", metrics[""], expected)
     last = np.where(steps == metrics["config.epochs"], "True", "False")
@@ -303,7 +308,7 @@ def _check_diverged(report: Report, metrics: pd.DataFrame) -> None:
         report.add(published.DIVERGED, _column_fault(header, expected))
         return
     epoch = header.index("diverged_epoch")
-    kept = set(metrics["modeldir"].str.rpartition("/")[2])
+    kept = {str(name).rpartition("/")[2] for name in metrics["modeldir"].unique()}
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header) or not line[0].isdigit() or not line[epoch].isdigit():
             report.add(

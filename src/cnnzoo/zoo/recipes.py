@@ -12,6 +12,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -161,10 +162,15 @@ def quantile(distribution: Range | Choice[Any], probability: float) -> Any:
     if distribution.choice is not None:
         return distribution.choice[int(probability * len(distribution.choice))]
     if distribution.log_uniform is not None:
-        low, high = (float(arithmetic.log(bound)) for bound in distribution.log_uniform)
+        low, high = map(_log, distribution.log_uniform)
         return arithmetic.exp(low + probability * (high - low))
     low, high = distribution.bounds
     return low + probability * (high - low)
+
+
+@lru_cache  # the bounds are the same for every network, and a logarithm of ours takes as long as a draw
+def _log(bound: float) -> float:
+    return float(arithmetic.log(bound))
 
 
 def write(path: Path, recipes: Sequence[Recipe]) -> None:
