@@ -220,7 +220,8 @@ def measure_size(project: Project, root: Path, shards: list[Shard], there: int, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--networks", type=int, nargs="+", default=[30_000], help="sizes of one store that grows")
+    sizes = "sizes of one store that grows (4,096 or more: each page must be full)"
+    parser.add_argument("--networks", type=int, nargs="+", default=[30_000], help=sizes)
     parser.add_argument("--rounds", type=int, default=5, help="of live logging, and of each page")
     parser.add_argument("--no-client", action="store_true", help="leave out MLflow's client, which takes minutes")
     arguments = parser.parse_args()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from numpy.typing import NDArray
 
 from cnnzoo.core.errors import CnnzooError
@@ -52,7 +53,8 @@ def check(folder: Path) -> list[str]:
     text = _read_metrics(report)
     ours = text is not None and claims_our_form(folder) and bool(text["modeldir"].str.fullmatch(OURS).any())
     metrics = _to_numbers(report, text, ours) if text is not None else None
-    del text  # half of the memory: not needed any more
+    del text
+    pyarrow.default_memory_pool().release_unused()  # half of all memory; pandas keeps strings in Arrow, which kept it
     _examine(report, weights, layout, metrics, ours)
     del metrics
     check_manifest(report)
