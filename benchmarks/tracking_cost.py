@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from _machine import describe, spread
 from cnnzoo import config, images
 from cnnzoo.core.artifacts import Artifacts
+from cnnzoo.planning.cost import what_if
 from cnnzoo.tracking import ZooTracker, sync_zoo
-from cnnzoo.training import planning
 from cnnzoo.training.train import train_collection
 from cnnzoo.zoo import first_rows, recipes
 from cnnzoo.zoo.recipes import Recipe
@@ -42,13 +42,13 @@ class Silence:
     def checkpoint(self, cohort: str, epoch: int, metrics: Mapping[str, NDArray[np.float64]]) -> None:
         """See `cnnzoo.training.job.Listener`."""
 
-    def finish(self, shard: Shard) -> None:
+    def finish(self, shard: Shard, nodes: Sequence[str] = ()) -> None:
         """See `cnnzoo.training.job.Listener`."""
 
 
 def train(networks: int, epochs: int, tracked: bool) -> dict[str, object]:
     """Train in a temporary project; returns the seconds by the clock and of the processor, and the shards' digest."""
-    params = planning.what_if(config.load(ROOT / "params.yaml"), [COLLECTION], networks, epochs)
+    params = what_if(config.load(ROOT / "params.yaml"), [COLLECTION], networks, epochs)
     drawn = recipes.draw(params, COLLECTION)
     with tempfile.TemporaryDirectory() as folder:
         artifacts = Artifacts(Path(folder))
