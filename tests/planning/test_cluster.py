@@ -51,6 +51,8 @@ def test_the_price_of_an_hour_is_that_of_all_machines_and_gpus():
         ("2xH100", ["H100=inf"], [], r"`inf` is no positive number"),
         ("2xH100", ["H100=nan"], [], r"`nan` is no positive number"),
         ("2xH100", ["H100=1/0"], [], r"networks are 1 to 100,000"),
+        ("2xH100", ["H100=1/\u00b2"], [], r"networks are 1 to 100,000"),
+        (f"{'2' * 5000}x64", [], [], r"is no group of a cluster"),
         ("2xH100", ["H100=1/many"], [], r"networks are 1 to 100,000"),
         ("2x64", ["core=9e4/2"], [], r"a core trains one"),
         ("2xH100", ["H100=1", "H100=2"], [], r"`H100` has two values, 1 and 2"),

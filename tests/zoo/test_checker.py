@@ -205,6 +205,10 @@ DAMAGES = {
         set_metric(37, "modeldir", "tiny/4"),
         "line 37: `modeldir` is 'tiny/4', expected `tiny/<network",
     ),
+    "modeldir beyond 64 bits": (
+        set_metric(2, "modeldir", f"tiny/{10**18}"),
+        "line 2: `modeldir` is 'tiny/1000000000000000000', expected",
+    ),
     "split short": (edit_bytes("split.csv", lambda b: b[b.index(b"\n") + 1 :]), "35 lines, the matrix has 36 rows"),
     "split with header": (
         edit_bytes("split.csv", lambda b: b"row\n" + b),
@@ -221,6 +225,11 @@ DAMAGES = {
     "layout field": (edit_bytes("layout.csv", lambda b: b"x" * 200_000), "layout.csv: cannot be read .field larger"),
     "diverged empty": (edit_bytes("diverged.csv", lambda b: b""), "diverged.csv: line 1: .*missing 'network'"),
     "diverged line": (edit_text("diverged.csv", "\n3,", "\nthree,"), "diverged.csv: line 2: expected 18 values"),
+    "diverged of another script": (edit_text("diverged.csv", "\n3,", "\n\u00b3,"), "diverged.csv: line 2: expected 18"),
+    "diverged without end": (
+        edit_text("diverged.csv", "\n3,", "\n" + 5000 * "3" + ","),
+        "diverged.csv: line 2: expected 18",
+    ),
     "diverged has rows": (
         edit_text("diverged.csv", "\n3,", "\n2,"),
         "line 2: network 2 is listed as diverged, but has",

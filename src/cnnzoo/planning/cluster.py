@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cnnzoo.core.errors import CnnzooError, counted, did_you_mean
+from cnnzoo.core.numbers import DIGITS, whole_number
 
 CORE = "core"
-GROUP = re.compile(r"(\d+)x(\d+|[A-Za-z][\w.-]*)")
+GROUP = re.compile(rf"({DIGITS})x({DIGITS}|[A-Za-z][\w.-]*)", re.ASCII)
 CLUSTER_FORM = "`--cluster` takes COUNTxCORES for machines and COUNTxNAME for GPUs, with commas: `8x64,4xH100`"
 RATE_FORM = "`--rate` takes NAME=IMAGES_PER_SECOND, for a GPU also NAME=IMAGES_PER_SECOND/NETWORKS: `H100=20.4e6/264`"
 PRICE_FORM = "`--price` takes CORES=PRICE or NAME=PRICE, of an hour of one machine or GPU: `64=1.10`, `H100=2.50`"
@@ -119,9 +120,10 @@ def _rate(name: str, text: str) -> Rate:
     images_s, separator, networks = text.partition("/")
     if not separator:
         return Rate(_positive(images_s, RATE_FORM))
-    if name == CORE or not networks.isdigit() or not 1 <= int(networks) <= MOST:
+    count = whole_number(networks)
+    if name == CORE or count is None or not 1 <= count <= MOST:
         raise CnnzooError(f"`{name}={text}`: networks are 1 to {MOST:,}, of a GPU; a core trains one. {RATE_FORM}")
-    return Rate(_positive(images_s, RATE_FORM), int(networks))
+    return Rate(_positive(images_s, RATE_FORM), count)
 
 
 def _positive(text: str, form: str) -> float:

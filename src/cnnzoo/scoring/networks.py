@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.numbers import whole_number
 from cnnzoo.network.hyperparameters import VALUES
 from cnnzoo.network.layout import Layout
 from cnnzoo.scoring.formats import Tensors, read_tensors
@@ -188,7 +189,8 @@ def _are_numbered(names: list[str]) -> bool:
 
 def _number_key(name: str) -> list[tuple[int, str]]:
     """Sort `conv2d` before `conv2d_2` before `conv2d_10`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    parts = [(whole_number(part), part) for part in re.split(r"([0-9]+)", name)]
+    return [(-1, part) if number is None else (number, "") for number, part in parts]
 
 
 def _read_layer(path: Path, layer: str, parts: Mapping[str, NDArray[Any]]) -> _Layer:

@@ -20,6 +20,7 @@ import pyarrow
 from numpy.typing import NDArray
 
 from cnnzoo.core.errors import CnnzooError
+from cnnzoo.core.numbers import whole_number
 from cnnzoo.network.hyperparameters import VALUES
 from cnnzoo.network.layout import Layout
 from cnnzoo.zoo import format as published
@@ -35,7 +36,7 @@ REAL = ("config.dropout", "config.init_std", "config.l2reg", "config.learning_ra
 NUMBERS = (*WHOLE, *REAL, *published.SCORE_COLUMNS)
 OPTIONAL_NUMBERS = (published.GROUP, "config.label_noise")
 ALLOWED = {"config.activation": VALUES["activation"], "laststep": ("True", "False")}
-OURS = r"[a-z0-9][a-z0-9_]*/\d{6,}"
+OURS = r"[a-z0-9][a-z0-9_]*/[0-9]{6,18}"
 """The `modeldir` of a collection that `assemble` wrote."""
 
 
@@ -312,7 +313,7 @@ def _check_diverged(report: Report, metrics: pd.DataFrame) -> None:
     epoch = header.index("diverged_epoch")
     kept = {str(name).rpartition("/")[2] for name in metrics["modeldir"].unique()}
     for number, line in enumerate(lines, start=2):
-        if len(line) != len(header) or not line[0].isdigit() or not line[epoch].isdigit():
+        if len(line) != len(header) or whole_number(line[0]) is None or whole_number(line[epoch]) is None:
             report.add(
                 published.DIVERGED, f"line {number}: expected {len(header)} values, network and epoch as numbers"
             )
