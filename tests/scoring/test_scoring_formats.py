@@ -98,7 +98,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
         path, lambda file: keras3(file, ("conv2d_9", "conv2d_10", "conv2d_11", "dense_3"))
     ),
     "keras3_endless.weights.h5": lambda path: write_h5(
-        path, lambda file: keras3(file, (*(f"conv2d_{5000 * '1'}{number}" for number in "123"), "dense_3"))
+        path, lambda file: keras3(file, ("conv2d_9", "conv2d_10", f"conv2d_{5000 * '1'}", "dense_3"))
     ),
     "keras2.weights.h5": lambda path: write_h5(path, lambda file: keras2(file, "")),
     "keras2.h5": lambda path: write_h5(path, lambda file: keras2(file, "model_weights/"), config()),

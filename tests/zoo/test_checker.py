@@ -205,10 +205,15 @@ DAMAGES = {
         set_metric(37, "modeldir", "tiny/4"),
         "line 37: `modeldir` is 'tiny/4', expected `tiny/<network",
     ),
-    "modeldir beyond 64 bits": (
+    "modeldir of 19 digits": (
         set_metric(2, "modeldir", f"tiny/{10**18}"),
         "line 2: `modeldir` is 'tiny/1000000000000000000', expected",
     ),
+    "modeldir beyond 64 bits": (
+        set_metric(2, "modeldir", f"tiny/{10**23}"),
+        "line 2: `modeldir` is 'tiny/100000000000000000000000', expected",
+    ),
+    "step beyond all epochs": (set_metric(2, "step", "1e300"), "line 2: `step` is '1e300', expected a whole number"),
     "split short": (edit_bytes("split.csv", lambda b: b[b.index(b"\n") + 1 :]), "35 lines, the matrix has 36 rows"),
     "split with header": (
         edit_bytes("split.csv", lambda b: b"row\n" + b),

@@ -1,9 +1,12 @@
-"""Whole numbers from text of others: `int` takes other scripts' digits, and refuses more than 4,300 of them."""
+"""Whole numbers in text that others wrote.
+
+`int` alone accepts the digits of other scripts, and raises `ValueError` above 4,300 digits.
+"""
 
 import re
 
 DIGITS = r"[0-9]{1,18}"
-"""A whole number that every integer type of 64 bits holds."""
+"""A pattern of whole numbers that fit into a signed integer of 64 bits."""
 
 
 def whole_number(text: str) -> int | None:

@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
+from cnnzoo.core.numbers import DIGITS, whole_number
 from cnnzoo.core.progress import transfer_progress
 
 CHUNK_BYTES = 1 << 16
@@ -88,7 +89,7 @@ class Transfer:
         """Return where the body starts in the file, and the size of the whole file if the server sends it."""
         if response.status_code == OK:
             length = response.headers.get("Content-Length", "")
-            return 0, int(length) if length.isdecimal() else None
+            return 0, whole_number(length)
         if response.status_code == PARTIAL_CONTENT:
             start, total = _range(response)
             if start == offset:
@@ -135,7 +136,9 @@ def _session(patience: Patience) -> requests.Session:
 
 def _range(response: requests.Response) -> tuple[int | None, int | None]:
     """Return start and total of a Content-Range header: `bytes 5-9/10` is (5, 10), `bytes */10` is (None, 10)."""
-    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", response.headers.get("Content-Range", "").strip())
+    match = re.fullmatch(
+        rf"bytes (?:({DIGITS})-{DIGITS}|\*)/(?:({DIGITS})|\*)", response.headers.get("Content-Range", "").strip()
+    )
     start, total = match.groups() if match else (None, None)
     return (int(start) if start else None), (int(total) if total else None)
 

@@ -19,6 +19,8 @@ CLUSTER_FORM = "`--cluster` takes COUNTxCORES for machines and COUNTxNAME for GP
 RATE_FORM = "`--rate` takes NAME=IMAGES_PER_SECOND, for a GPU also NAME=IMAGES_PER_SECOND/NETWORKS: `H100=20.4e6/264`"
 PRICE_FORM = "`--price` takes CORES=PRICE or NAME=PRICE, of an hour of one machine or GPU: `64=1.10`, `H100=2.50`"
 MOST = 100_000
+LEAST, GREATEST = 1e-6, 1e15
+"""Of rates and prices: what no machine reaches, and no arithmetic breaks at."""
 """Machines and GPUs of a group, and cores of a machine."""
 
 
@@ -131,8 +133,8 @@ def _positive(text: str, form: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise CnnzooError(f"`{text}` is no positive number. {form}")
+    if not LEAST <= value <= GREATEST:
+        raise CnnzooError(f"`{text}` is no positive number. {form} Allowed: {LEAST:g} to {GREATEST:g}")
     return value
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnzoo.core.errors import CnnzooError
-from cnnzoo.core.numbers import whole_number
 from cnnzoo.network.hyperparameters import VALUES
 from cnnzoo.network.layout import Layout
 from cnnzoo.scoring.formats import Tensors, read_tensors
@@ -184,13 +183,14 @@ def _in_order(path: Path, layers: list[_Layer], tensors: Tensors) -> list[_Layer
 
 def _are_numbered(names: list[str]) -> bool:
     """Return whether names are alike but for numbers."""
-    return len({re.sub(r"_?\d+", "", name) for name in names}) <= 1
+    return len({re.sub(r"_?[0-9]+", "", name) for name in names}) <= 1
 
 
 def _number_key(name: str) -> list[tuple[int, str]]:
     """Sort `conv2d` before `conv2d_2` before `conv2d_10`."""
-    parts = [(whole_number(part), part) for part in re.split(r"([0-9]+)", name)]
-    return [(-1, part) if number is None else (number, "") for number, part in parts]
+    parts = re.split(r"([0-9]+)", name)  # every second one a number, of any length: the longer is the larger
+    numbers = [part.lstrip("0") for part in parts]
+    return [(len(number), number) if place % 2 else (-1, parts[place]) for place, number in enumerate(numbers)]
 
 
 def _read_layer(path: Path, layer: str, parts: Mapping[str, NDArray[Any]]) -> _Layer:

@@ -10,7 +10,6 @@ Shape letters: R rows of the matrix, P parameters, K networks.
 
 import csv
 import gzip
-import re
 import zlib
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def check(folder: Path) -> list[str]:
     ours = text is not None and claims_our_form(folder) and bool(text["modeldir"].str.fullmatch(OURS).any())
     metrics = _to_numbers(report, text, ours) if text is not None else None
     del text
-    pyarrow.default_memory_pool().release_unused()  # half of all memory; pandas keeps strings in Arrow, which kept it
+    pyarrow.default_memory_pool().release_unused()  # pandas keeps strings in Arrow, which would hold on to the memory
     _examine(report, weights, layout, metrics, ours)
     del metrics
     check_manifest(report)
@@ -156,6 +155,8 @@ def _judge(column: str, values: NDArray[np.float64], ours: bool) -> tuple[str, N
     """Return what a column must hold, and where it does not. Values that were not numbers are NaN here."""
     if column in SIZES:
         return "a whole number of 1 or more", ~((values >= 1) & (values < 2**31) & (values == np.floor(values)))
+    if column == "step":
+        return "a whole number", ~((values >= 0) & (values < 2**31) & (values == np.floor(values)))
     if column in (*WHOLE, published.GROUP):
         return "a whole number", ~(np.isfinite(values) & (values == np.floor(values)))
     if column.endswith("_accuracy") or column == "config.label_noise":
@@ -222,7 +223,8 @@ def _check_steps(report: Report, metrics: pd.DataFrame, first: NDArray[np.int64]
         if listed is None:
             expected = _expected_steps(int(epochs[start]), int(between[start]), at_most=len(steps))
         else:
-            expected = sorted((int(epoch) for epoch in re.findall(r"\d+", listed[start])), key=str)
+            numbers = map(whole_number, listed[start].split())  # what is no number is missed among the steps
+            expected = sorted((epoch for epoch in numbers if epoch is not None), key=str)
         if found != expected:
             bad[start] = True
             got.setdefault(start, " ".join(map(str, found)))
@@ -248,12 +250,12 @@ def _check_names(report: Report, metrics: pd.DataFrame) -> None:
     """Check what our own collections promise of `modeldir`, index, `laststep` and gzip header."""
     names, steps = metrics["modeldir"], metrics["step"].astype("int64")
     place, networks = pd.factorize(names)
-    parts = pd.Series(networks).str.rpartition("/")  # of each network once: a row each would take much memory
-    collection = parts[0].mode()[0]
+    each = pd.Series(networks)  # once a network: a row each would take much memory
+    collection = each.str.partition("/")[0].mode()[0]
     wrong = ~names.str.fullmatch(OURS) | ~names.str.startswith(f"{collection}/")
     report.add_lines(wrong, f"`modeldir` is {{!r}}, expected `{collection}/<network id, 6 digits>`", names)
     if not wrong.any():
-        ids = parts[2].astype("int64").to_numpy()[place]
+        ids = each.str.rpartition("/")[2].astype("int64").to_numpy()[place]
         back = np.append(False, np.diff(ids) < 0)
         report.add_lines(back, "network {!r} comes after {!r}: not in network order", names, names.shift())
     expected = [published.checkpoint_name(name, step) for name, step in zip(names, steps, strict=True)]
