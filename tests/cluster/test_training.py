@@ -120,6 +120,14 @@ def test_a_part_that_is_lost_goes_on_from_its_last_resume_point(zoo, cluster, lo
     assert "(1 network of 3) was lost" in said
 
 
+@pytest.mark.parametrize("after", range(2, 12))
+def test_the_listener_hears_once_of_a_checkpoint_that_a_repeated_cohort_reaches_again(zoo, cluster, local, after):
+    """`MetricsRecorder` refuses the second time; some of these losses lie between a checkpoint and its resume point."""
+    cluster.losses = [after]
+    listener = train(zoo, WHOLE)
+    assert sorted(listener.heard) == sorted(local[1].heard)
+
+
 def test_a_part_that_is_repeated_gets_its_resume_point(zoo, cluster):
     cluster.losses = [7]
     train(zoo)

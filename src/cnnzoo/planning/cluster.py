@@ -134,7 +134,7 @@ def _positive(text: str, form: str) -> float:
     except ValueError:
         value = 0.0
     if not LEAST <= value <= GREATEST:
-        raise CnnzooError(f"`{text}` is no positive number. {form} Allowed: {LEAST:g} to {GREATEST:g}")
+        raise CnnzooError(f"`{text}` is no positive number. {form}, values from {LEAST:g} to {GREATEST:g}")
     return value
 
 
