@@ -23,6 +23,12 @@ def test_continues_a_partial_file_with_a_range_request(server: Server, tmp_path:
     assert server.requests == [("/f", "bytes=1000-")]
 
 
+@pytest.mark.parametrize("length", ["9" * 5000, "300000 bytes", ""])
+def test_a_length_that_is_no_number_tells_nothing(server: Server, tmp_path: Path, length: str) -> None:
+    server.resources["/f"] = Resource(BODY, headers={"Content-Length": length}, tells_length=False)
+    assert run(server, tmp_path / "part") == BODY
+
+
 def test_starts_again_where_the_server_ignores_the_range(server: Server, tmp_path: Path) -> None:
     server.resources["/f"] = Resource(BODY, ranges=False)
     (tmp_path / "part").write_bytes(b"x" * 1000)

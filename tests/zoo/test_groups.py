@@ -1,5 +1,6 @@
 """Controlled populations: replicates, pairs, label noise, chosen checkpoint epochs."""
 
+import gzip
 from dataclasses import asdict
 
 import numpy as np
@@ -117,6 +118,14 @@ def test_columns_in_use_stand_after_the_published_ones(zoo):
     assert dict(zip(header.split(","), line.split(","), strict=True))["config.group"] == "2"
     assert check(zoo.path) == []
     assert Readable.of(zoo.path).changes == []
+
+
+@pytest.mark.parametrize("last", ["9" * 5000, "8\u0666", "last"])
+def test_checkpoint_epochs_that_are_no_numbers_are_named(zoo, last):
+    metrics = zoo.path / "metrics.csv.gz"
+    text = gzip.decompress(metrics.read_bytes()).replace(b"0 10 86", f"0 10 {last}".encode())
+    metrics.write_bytes(gzip.compress(text, mtime=0))
+    assert any("has the steps 0 10 86, expected 0 10 (epochs" in problem for problem in check(zoo.path))
 
 
 def test_no_group_is_in_both_halves(zoo):
