@@ -26,16 +26,21 @@ GOLDEN = {"3": "36aa004406df83f4cfd842981218cd47d9b8d735155bfaddcb9a0a3edd6a60f5
 """Digest of a small trained cohort by `numerics`: another digest needs another number."""
 
 
-def make_cohort(architecture, side, optimizer, activation, dropout):
+MANY = 19
+"""More networks than any vector has lanes, and a part of one: narrow networks pass in groups."""
+
+
+def make_cohort(architecture, side, optimizer, activation, dropout, networks=2):
+    odd = np.arange(networks) % 2
     return Cohort(
         architecture=architecture,
         image_size=side,
         optimizer=optimizer,
         activation=activation,
-        learning_rate=np.array([1e-2, 3e-3]),
-        l2reg=np.array([1e-3, 0.0]),
-        dropout=np.full(2, dropout),
-        dropout_keys=np.array([[1, 2], [3, 4]], dtype=np.uint32),
+        learning_rate=np.where(odd, 3e-3, 1e-2),
+        l2reg=np.where(odd, 0.0, 1e-3),
+        dropout=np.where(np.arange(networks) % 3 == 2, 0.0, dropout),
+        dropout_keys=np.arange(1, 2 * networks + 1, dtype=np.uint32).reshape(networks, 2),
     )
 
 
@@ -97,6 +102,23 @@ def test_every_shape_has_the_bits_of_the_definition(units, layers, side, optimiz
 
 @needs_kernel
 @pytest.mark.parametrize(("optimizer", "activation", "dropout"), SETTINGS)
+@pytest.mark.parametrize(("units", "layers", "side"), [(1, 3, 28), (2, 2, 31), (5, 4, 32), (7, 1, 28), (20, 3, 32)])
+def test_narrow_networks_side_by_side_have_the_bits_of_the_definition(
+    units, layers, side, optimizer, activation, dropout
+):
+    architecture = Architecture(num_units=units, num_layers=layers)
+    assert_same_bits(make_cohort(architecture, side, optimizer, activation, dropout, networks=MANY))
+
+
+@needs_kernel
+@pytest.mark.parametrize(("units", "layers", "side"), [(case[0], case[1], case[2]) for case in CASES if case[0] < 16])
+def test_every_narrow_shape_side_by_side_has_the_bits_of_the_definition(units, layers, side):
+    architecture = Architecture(num_units=units, num_layers=layers)
+    assert_same_bits(make_cohort(architecture, side, "sgd", "relu", 0.5, networks=MANY), steps=1)
+
+
+@needs_kernel
+@pytest.mark.parametrize(("optimizer", "activation", "dropout"), SETTINGS)
 @pytest.mark.parametrize("side", [28, 32])
 def test_the_published_network_has_the_bits_of_the_definition(side, optimizer, activation, dropout):
     assert_same_bits(make_cohort(Architecture(), side, optimizer, activation, dropout), steps=20)
@@ -104,9 +126,10 @@ def test_the_published_network_has_the_bits_of_the_definition(side, optimizer, a
 
 @needs_kernel
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38, -0.0, 1e-40])
-@pytest.mark.parametrize(("units", "activation"), [(16, "relu"), (16, "tanh"), (12, "relu"), (12, "tanh")])
-def test_an_extreme_weight_has_the_bits_of_the_definition(units, activation, value):
-    cohort = make_cohort(Architecture(num_units=units), 28, "adam", activation, 0.5)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(("units", "networks"), [(16, 2), (12, 2), (12, MANY)])
+def test_an_extreme_weight_has_the_bits_of_the_definition(units, networks, activation, value):
+    cohort = make_cohort(Architecture(num_units=units), 28, "adam", activation, 0.5, networks)
     state = start(cohort)
     state["weights"][:, cohort.layout.variables[3].start + 7] = value
     images, minibatches = make_images(30, 28), np.arange(26).reshape(2, 13)

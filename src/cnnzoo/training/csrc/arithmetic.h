@@ -87,3 +87,24 @@ CNNZOO_INLINE double square_root(double x) { return std::sqrt(x); }
 }  // namespace cnnzoo
 
 #include "elementary.h"
+
+namespace cnnzoo {
+namespace {
+
+// The activation where the number that was drawn is not below the threshold, elsewhere what dropout puts in its place.
+template <class F, class Words>
+CNNZOO_INLINE F activate_kept(Activation activation, F x, Words drawn, Words threshold) {
+    const F nothing = splat<Kin<F>::lanes>(dropped(activation));
+    return drawn >= threshold ? activate(activation, x) : nothing;
+}
+#if defined(__AVX512F__)
+// relu(x) is the maximum of 0 and x, in this order: of two zeros and beside a not-a-number the instruction gives x.
+CNNZOO_INLINE Floats<16> activate_kept(Activation activation, Floats<16> x, Words<16> drawn, Words<16> threshold) {
+    const __mmask16 kept = _mm512_cmpge_epu32_mask(__m512i(drawn), __m512i(threshold));
+    if (activation == Activation::relu) return _mm512_maskz_max_ps(kept, Floats<16>{}, x);
+    return _mm512_mask_mov_ps(splat<16>(dropped(activation)), kept, activate(activation, x));
+}
+#endif
+
+}  // namespace
+}  // namespace cnnzoo

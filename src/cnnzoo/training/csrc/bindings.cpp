@@ -25,6 +25,14 @@ void require(bool holds, const char* what) {
     if (!holds) throw std::invalid_argument(what);
 }
 
+Architecture architecture_of(int image_size, int units, int layers, int classes, const std::string& activation) {
+    require(units > 0 && layers > 0 && classes > 0, "a network has units, layers and classes");
+    const Architecture architecture{image_size, units, layers, classes,
+                                    activation == "tanh" ? Activation::tanh : Activation::relu};
+    require(Layout(architecture).count, "the layers do not fit the images");
+    return architecture;
+}
+
 // Owns references to a cohort's arrays, which numpy made and the kernels change in place.
 class NativeCohort {
     Array<float, 2> weights_;
@@ -46,14 +54,12 @@ class NativeCohort {
           l2reg_(l2reg),
           dropout_(dropout),
           keys_(keys) {
-        const Architecture architecture{image_size, units, layers, classes,
-                                        activation == "tanh" ? Activation::tanh : Activation::relu};
+        const Architecture architecture = architecture_of(image_size, units, layers, classes, activation);
         const Optimizer kind = optimizer == "adam"      ? Optimizer::adam
                                : optimizer == "rmsprop" ? Optimizer::rmsprop
                                                         : Optimizer::sgd;
-        require(units > 0 && layers > 0 && classes > 0, "a network has units, layers and classes");
         const std::size_t count = Layout(architecture).count, n = weights.shape(0);
-        require(count && weights.shape(1) == count, "weights do not have the shape of the architecture");
+        require(weights.shape(1) == count, "weights do not have the shape of the architecture");
         const auto fits = [&](const Slot& slot) { return slot && slot->shape(0) == n && slot->shape(1) == count; };
         require(kind != Optimizer::adam || fits(m), "adam needs the slot m");
         require(kind == Optimizer::sgd || fits(v), "adam and rmsprop need the slot v");
@@ -134,6 +140,23 @@ void gradient_of_cohort(const NativeCohort& self, const Pixels& pixels, const La
     gradients(self.cohort, images, minibatches, gradient.data());
 }
 
+void forward_of_networks(int image_size, int units, int layers, int classes, const std::string& activation,
+                         const Array<const float, 2>& weights, const Pixels& pixels, const Array<float, 3>& logits,
+                         const Array<float, 4>& maps) {
+    const Architecture architecture = architecture_of(image_size, units, layers, classes, activation);
+    const Layout layout(architecture);
+    const std::size_t side = static_cast<std::size_t>(image_size), networks = weights.shape(0), count = pixels.shape(0);
+    require(weights.shape(1) == layout.count, "weights do not have the shape of the architecture");
+    require(pixels.shape(1) == side && pixels.shape(2) == side, "images do not have the size of the architecture");
+    const auto fits = [&](const auto& array) { return array.shape(0) == networks && array.shape(1) == count; };
+    const std::size_t positions = static_cast<std::size_t>(layout.convolutions.back().positions());
+    require(fits(logits) && logits.shape(2) == static_cast<std::size_t>(classes), "logits of every network and image");
+    require(fits(maps) && maps.shape(2) == positions && maps.shape(3) == static_cast<std::size_t>(units),
+            "feature maps of every network and image");
+    const nb::gil_scoped_release released;
+    forward(architecture, weights.data(), networks, {pixels.data(), nullptr, count}, logits.data(), maps.data());
+}
+
 double peak(double seconds, int threads) {
     require(threads > 0, "at least one thread is needed");
     const nb::gil_scoped_release released;
@@ -162,5 +185,7 @@ NB_MODULE(_native, module) {
              "accuracy"_a.noconvert(), "loss"_a.noconvert())
         .def("gradient", &gradient_of_cohort, "images"_a.noconvert(), "labels"_a.noconvert(),
              "minibatches"_a.noconvert(), "step"_a, "gradient"_a.noconvert());
+    module.def("forward", &forward_of_networks, "image_size"_a, "units"_a, "layers"_a, "classes"_a, "activation"_a,
+               "weights"_a.noconvert(), "images"_a.noconvert(), "logits"_a.noconvert(), "maps"_a.noconvert());
     module.def("fma_peak", &peak, "seconds"_a, "threads"_a);
 }

@@ -7,13 +7,23 @@ namespace {
 
 constexpr std::uint32_t weyl = 0x9E3779B9u;
 
-// word(c; a, b) with x = c * weyl + a, for one word or a vector of them.
-template <class Word>
-CNNZOO_INLINE Word mix(Word x, std::uint32_t b) {
+template <class Word, class Key>
+CNNZOO_INLINE Word exclusive_or(Word a, Word b, Key c) {
+    return a ^ b ^ c;
+}
+#if defined(__AVX512F__) && !defined(__CUDA_ARCH__)
+// One instruction.
+CNNZOO_INLINE Words<16> exclusive_or(Words<16> a, Words<16> b, Words<16> c) {
+    return Words<16>(_mm512_ternarylogic_epi32(__m512i(a), __m512i(b), __m512i(c), 0x96));
+}
+#endif
+
+// word(c; a, b) with x = c * weyl + a, for one word or a vector of them, with one key or one each.
+template <class Word, class Key>
+CNNZOO_INLINE Word mix(Word x, Key b) {
     x ^= x >> 16;
     x *= 0x21F0AAADu;
-    x ^= x >> 15;
-    x ^= b;
+    x = exclusive_or(x, x >> 15, b);
     x *= 0x735A2D97u;
     x ^= x >> 15;
     return x;

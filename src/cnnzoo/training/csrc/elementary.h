@@ -66,14 +66,21 @@ CNNZOO_INLINE F before_activation(Activation activation, F after, F gradient) {
     return bits_of<Words>(after) == Words{} + 0x80000000u ? zero : gradient * fused(-after, after, zero + 1.0f);
 }
 
-// Replaces the logits of one image by the gradient of the mean cross-entropy; `share` is 1 / size of the minibatch.
-CNNZOO_FUNCTION void differentiate_loss(float* score, int classes, int label, float share) {
-    float highest = score[0], total = 0.0f;
+// Replaces logits by their softmax times `share`. `Stored` is F as it lies in memory.
+template <class F, class Stored>
+CNNZOO_FUNCTION void softmax(Stored* score, int classes, float share) {
+    F highest = score[0], total{};
     for (int k = 1; k < classes; ++k) highest = highest < score[k] ? score[k] : highest;
-    for (int k = 0; k < classes; ++k) score[k] = exp_nonpositive(score[k] - highest);
+    for (int k = 0; k < classes; ++k) score[k] = exp_nonpositive<F>(score[k] - highest);
     for (int k = 0; k < classes; ++k) total += score[k];
-    const float factor = share / total;
+    const F factor = share / total;
     for (int k = 0; k < classes; ++k) score[k] *= factor;
+}
+
+// Replaces the logits of one image by the gradient of the mean cross-entropy; `share` is 1 / size of the minibatch.
+template <class F, class Stored>
+CNNZOO_FUNCTION void differentiate_loss(Stored* score, int classes, int label, float share) {
+    softmax<F>(score, classes, share);
     score[label] -= share;
 }
 

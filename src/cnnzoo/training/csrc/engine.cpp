@@ -17,10 +17,15 @@ namespace {
 
 using std::size_t;
 
-std::unique_ptr<Passes> passes_of(const Cohort& cohort) {
-    if (cohort.reference) return reference_passes(cohort.architecture);
-    std::unique_ptr<Passes> passes = fixed_passes(cohort.architecture);
-    return passes ? std::move(passes) : tiled_passes(cohort.architecture);
+// Narrower networks are faster side by side in the lanes of vectors, if there are enough of them and their channels do
+// not fill vectors by themselves.
+constexpr int narrow = 24, channels_of_vectors = 16;
+
+std::unique_ptr<Passes> passes_of(const Architecture& architecture, size_t networks, bool reference) {
+    if (reference) return reference_passes(architecture);
+    if (std::unique_ptr<Passes> passes = fixed_passes(architecture)) return passes;
+    if (architecture.units < narrow && architecture.units % channels_of_vectors && 2 * networks >= lanes) return interleaved_passes(architecture);
+    return tiled_passes(architecture);
 }
 
 // The key and threshold of one step's masks, as training/dropout.py defines them.
@@ -30,41 +35,89 @@ Dropout dropout_at(double rate, const std::uint32_t key[2], std::uint32_t step) 
             static_cast<float>(1.0 / (1.0 - rate))};
 }
 
-// One network of a cohort while its thread works on it.
-struct Row {
+// The images of a minibatch.
+Batch batch_at(const Images& images, const Minibatches& minibatches, int step) {
+    const std::int64_t* indices = minibatches.indices + static_cast<size_t>(step) * minibatches.size;
+    return {images.pixels, images.labels, indices, minibatches.size};
+}
+
+// The networks of a cohort that pass together, while their thread works on them.
+class Group {
     const Cohort& cohort;
-    size_t network, count;
+    const size_t first, count;
+    std::vector<Member> members;
 
-    float* of(float* array) const { return array ? array + network * count : nullptr; }
-    float l2reg() const { return static_cast<float>(cohort.l2reg[network]); }
+    size_t network(size_t index) const { return first + index; }
+    float* row(float* array, size_t index) const { return array ? array + network(index) * count : nullptr; }
 
-    void gradient(Passes& passes, const Images& images, const Minibatches& minibatches, int step, float* to) const {
-        const std::int64_t* indices = minibatches.indices + static_cast<size_t>(step) * minibatches.size;
-        const Batch batch{images.pixels, images.labels, indices, minibatches.size};
-        const Dropout drop = dropout_at(cohort.dropout[network], cohort.keys + 2 * network,
-                                        minibatches.first_step + static_cast<std::uint32_t>(step));
-        passes.gradient(of(cohort.weights), l2reg(), drop, batch, to);
+  public:
+    Group(const Cohort& cohort, size_t first, size_t size, size_t count)
+        : cohort(cohort), first(first), count(count), members(size) {
+        for (size_t i = 0; i < size; ++i) {
+            members[i] = {row(cohort.weights, i), static_cast<float>(cohort.l2reg[network(i)]), {{0, 0}, 0, 1.0f}};
+        }
     }
 
-    void step(Passes& passes, const Images& images, const Minibatches& minibatches, int step, float* work) const {
-        gradient(passes, images, minibatches, step, work);
-        const std::uint32_t number = minibatches.first_step + static_cast<std::uint32_t>(step) + 1;
-        update(cohort.optimizer, step_size(cohort.optimizer, cohort.learning_rate[network], number), work,
-               of(cohort.weights), of(cohort.m), of(cohort.v), count);
+    size_t size() const { return members.size(); }
+
+    void gradients(Passes& passes, const Batch& batch, std::uint32_t step, float* const* to) {
+        for (size_t i = 0; i < size(); ++i) {
+            members[i].dropout = dropout_at(cohort.dropout[network(i)], cohort.keys + 2 * network(i), step);
+        }
+        passes.gradients(members.data(), static_cast<int>(size()), batch, to);
+    }
+
+    void step(Passes& passes, const Batch& batch, std::uint32_t step, float* const* work) {
+        gradients(passes, batch, step, work);
+        for (size_t i = 0; i < size(); ++i) {
+            update(cohort.optimizer, step_size(cohort.optimizer, cohort.learning_rate[network(i)], step + 1), work[i],
+                   row(cohort.weights, i), row(cohort.m, i), row(cohort.v, i), count);
+        }
+    }
+
+    void logits(Passes& passes, const Batch& batch, float* const* to) const {
+        passes.logits(members.data(), static_cast<int>(size()), batch, to, nullptr);
     }
 
     // l2reg * sum(kernel^2).
-    double penalty(const Layout& layout) const {
-        const float* weights = of(cohort.weights);
+    double penalty(size_t index, const Layout& layout) const {
+        const float* weights = members[index].weights;
         double sum = 0.0;
         const auto add = [&](size_t start, size_t size) {
             for (size_t i = start; i < start + size; ++i) sum += static_cast<double>(weights[i]) * weights[i];
         };
         for (const Convolution& layer : layout.convolutions) add(layer.kernel, layer.kernel_size());
         add(layout.kernel, layout.count - layout.kernel);
-        return cohort.l2reg[network] * sum;
+        return cohort.l2reg[network(index)] * sum;
     }
 };
+
+// `count` rows of `size` numbers.
+template <class T>
+struct Rows {
+    std::vector<T> values;
+    std::vector<T*> each;
+
+    Rows(size_t count, size_t size) : values(count * size) {
+        for (size_t i = 0; i < count; ++i) each.push_back(values.data() + i * size);
+    }
+};
+
+// Calls work(first network, their number, passes) for all groups of networks, on threads.
+template <class Work>
+bool for_each_group(const Architecture& architecture, size_t networks, bool reference, int threads,
+                    const KeepGoing& keep_going, const Work& work) {
+    if (!networks) return true;
+    const size_t together = static_cast<size_t>(passes_of(architecture, networks, reference)->together());
+    const size_t groups = (networks + together - 1) / together;
+    return spread(groups, threads, keep_going, [&](const auto& take, const std::atomic<bool>& stop) {
+        const std::unique_ptr<Passes> passes = passes_of(architecture, networks, reference);
+        for (size_t group = take(); group < groups; group = take()) {
+            const size_t first = group * together;
+            work(first, std::min(together, networks - first), *passes, stop);
+        }
+    });
+}
 
 constexpr int scored_together = 128;
 
@@ -80,58 +133,80 @@ double thread_seconds() {
 bool train(const Cohort& cohort, const Images& images, const Minibatches& minibatches, int threads,
            const KeepGoing& keep_going) {
     const size_t count = Layout(cohort.architecture).count;
-    return spread(cohort.networks, threads, keep_going, [&](const auto& take, const std::atomic<bool>& stop) {
-        const std::unique_ptr<Passes> passes = passes_of(cohort);
-        std::vector<float> work(count);
-        for (size_t network = take(); network < cohort.networks; network = take()) {
-            const Row row{cohort, network, count};
-            for (int step = 0; step < minibatches.steps && !stop; ++step) {
-                row.step(*passes, images, minibatches, step, work.data());
-            }
+    const auto work = [&](size_t first, size_t size, Passes& passes, const std::atomic<bool>& stop) {
+        Group group(cohort, first, size, count);
+        Rows<float> gradients(size, count);
+        for (int step = 0; step < minibatches.steps && !stop; ++step) {
+            const std::uint32_t number = minibatches.first_step + static_cast<std::uint32_t>(step);
+            group.step(passes, batch_at(images, minibatches, step), number, gradients.each.data());
         }
-    });
+    };
+    return for_each_group(cohort.architecture, cohort.networks, cohort.reference, threads, keep_going, work);
 }
 
 bool evaluate(const Cohort& cohort, const Images& images, int threads, const KeepGoing& keep_going, double* accuracy,
               double* loss) {
     const Layout layout(cohort.architecture);
-    const size_t count = layout.count;
     const int classes = cohort.architecture.classes;
-    return spread(cohort.networks, threads, keep_going, [&](const auto& take, const std::atomic<bool>& stop) {
-        const std::unique_ptr<Passes> passes = passes_of(cohort);
-        std::vector<float> scores(static_cast<size_t>(scored_together) * classes);
+    const auto work = [&](size_t first, size_t size, Passes& passes, const std::atomic<bool>& stop) {
+        const Group group(cohort, first, size, layout.count);
+        Rows<float> scores(size, static_cast<size_t>(scored_together) * classes);
         std::vector<std::int64_t> indices(scored_together);
-        for (size_t network = take(); network < cohort.networks; network = take()) {
-            const Row row{cohort, network, count};
-            size_t correct = 0;
-            double entropy = 0.0;
-            for (size_t first = 0; first < images.count && !stop; first += scored_together) {
-                const int size = static_cast<int>(std::min<size_t>(scored_together, images.count - first));
-                std::iota(indices.begin(), indices.end(), static_cast<std::int64_t>(first));
-                const Batch batch{images.pixels, images.labels, indices.data(), size};
-                passes->logits(row.of(cohort.weights), batch, scores.data());
-                for (int i = 0; i < size; ++i) {
-                    const float* score = scores.data() + static_cast<size_t>(i) * classes;
-                    const int label = images.labels[first + i];
-                    correct += argmax(score, classes) == label;
-                    entropy += cross_entropy(score, classes, label);
+        std::vector<size_t> correct(size);
+        std::vector<double> entropy(size);
+        for (size_t start = 0; start < images.count && !stop; start += scored_together) {
+            const int chunk = static_cast<int>(std::min<size_t>(scored_together, images.count - start));
+            std::iota(indices.begin(), indices.end(), static_cast<std::int64_t>(start));
+            group.logits(passes, {images.pixels, images.labels, indices.data(), chunk}, scores.each.data());
+            for (size_t network = 0; network < size; ++network) {
+                for (int i = 0; i < chunk; ++i) {
+                    const float* score = scores.each[network] + static_cast<size_t>(i) * classes;
+                    const int label = images.labels[start + i];
+                    correct[network] += argmax(score, classes) == label;
+                    entropy[network] += cross_entropy(score, classes, label);
                 }
             }
-            const double total = static_cast<double>(images.count);
-            accuracy[network] = static_cast<double>(correct) / total;
-            loss[network] = entropy / total + row.penalty(layout);
         }
-    });
+        const double total = static_cast<double>(images.count);
+        for (size_t network = 0; network < size; ++network) {
+            accuracy[first + network] = static_cast<double>(correct[network]) / total;
+            loss[first + network] = entropy[network] / total + group.penalty(network, layout);
+        }
+    };
+    return for_each_group(cohort.architecture, cohort.networks, cohort.reference, threads, keep_going, work);
 }
 
 void gradients(const Cohort& cohort, const Images& images, const Minibatches& minibatches, float* gradient) {
-    const DenormalsAreZero guard;
     const size_t count = Layout(cohort.architecture).count;
-    const std::unique_ptr<Passes> passes = passes_of(cohort);
-    for (size_t network = 0; network < cohort.networks; ++network) {
-        const Row row{cohort, network, count};
-        row.gradient(*passes, images, minibatches, 0, gradient + network * count);
-    }
+    const auto work = [&](size_t first, size_t size, Passes& passes, const std::atomic<bool>&) {
+        std::vector<float*> to;
+        for (size_t i = 0; i < size; ++i) to.push_back(gradient + (first + i) * count);
+        Group group(cohort, first, size, count);
+        group.gradients(passes, batch_at(images, minibatches, 0), minibatches.first_step, to.data());
+    };
+    for_each_group(cohort.architecture, cohort.networks, cohort.reference, 1, [] { return true; }, work);
+}
+
+void forward(const Architecture& architecture, const float* weights, size_t networks, const Images& images,
+             float* logits, float* maps) {
+    const Layout layout(architecture);
+    const Convolution& last = layout.convolutions.back();
+    const size_t map_size = images.count * static_cast<size_t>(last.positions() * last.channels);
+    const size_t logits_size = images.count * static_cast<size_t>(architecture.classes);
+    std::vector<std::int64_t> indices(images.count);
+    std::iota(indices.begin(), indices.end(), std::int64_t{0});
+    const Batch batch{images.pixels, images.labels, indices.data(), static_cast<int>(images.count)};
+    const auto work = [&](size_t first, size_t size, Passes& passes, const std::atomic<bool>&) {
+        std::vector<Member> members;
+        std::vector<float*> logits_of, maps_of;
+        for (size_t network = first; network < first + size; ++network) {
+            members.push_back({weights + network * layout.count, 0.0f, {{0, 0}, 0, 1.0f}});
+            logits_of.push_back(logits + network * logits_size);
+            maps_of.push_back(maps + network * map_size);
+        }
+        passes.logits(members.data(), static_cast<int>(size), batch, logits_of.data(), maps_of.data());
+    };
+    for_each_group(architecture, networks, false, 1, [] { return true; }, work);
 }
 
 double fma_peak(double seconds, int threads) {

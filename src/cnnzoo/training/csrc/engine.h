@@ -1,4 +1,5 @@
-// Training and scoring of a cohort: its networks are spread over threads, each network stays with one thread.
+// Training and scoring of a cohort: its networks are spread over threads, each network stays with one thread. Narrow
+// networks pass in groups, the others one by one.
 //
 // Shape letters: N networks, P parameters, S steps, B images of a minibatch, M images.
 #pragma once
@@ -52,6 +53,11 @@ bool evaluate(const Cohort& cohort, const Images& images, int threads, const Kee
 
 // Gradient (N, P) of the first minibatch's loss.
 void gradients(const Cohort& cohort, const Images& images, const Minibatches& minibatches, float* gradient);
+
+// Fills logits (N, M, classes) and the last feature maps (N, M, positions, units) of networks with `weights` (N, P),
+// without dropout. `images` need no labels.
+void forward(const Architecture& architecture, const float* weights, std::size_t networks, const Images& images,
+             float* logits, float* maps);
 
 // Multiply-adds in registers alone: returns the floating point operations per second of CPU time and thread, at the
 // full vector width, over `seconds` on each of `threads` threads.

@@ -19,6 +19,7 @@
 
 #include "arithmetic.h"
 #include "dropout.h"
+#include "loss.h"
 #include "network.h"
 #include "simd.h"
 
@@ -189,20 +190,22 @@ struct Words16 {
 // Applies activation and dropout in place to position pairs [first, last).
 template <Activation activation, bool dropout>
 CNNZOO_INLINE void activate_pairs(float* map, int first, int last, const Words16& words) {
-    const Vec nothing = splat(dropped(activation));
+    const Words<lanes> threshold = Words<lanes>{} + words.threshold, key = Words<lanes>{} + words.key;
+    const std::uint32_t start = words.start + static_cast<std::uint32_t>(first * channels) * weyl;
+    Words<lanes> counters = lane_numbers<lanes>() * weyl + start;
     for (int pair = first; pair < last; ++pair) {
         for (int g = 0; g < channels; g += lanes) {
             float* at = map + pair * 2 * channels + g;
-            Vec one = activate(activation, load(at)), two = activate(activation, load(at + channels));
+            const Vec one = load(at), two = load(at + channels);
             if constexpr (dropout) {
-                const std::uint32_t start = words.start + static_cast<std::uint32_t>(pair * channels + g) * weyl;
-                const Words<lanes> threshold = Words<lanes>{} + words.threshold;
-                const Words<lanes> drawn = mix(lane_numbers<lanes>() * weyl + start, words.key);
-                one = (drawn << 16) >= threshold ? one : nothing;
-                two = drawn >= threshold ? two : nothing;
+                const Words<lanes> drawn = mix(counters, key);
+                counters += static_cast<std::uint32_t>(lanes) * weyl;
+                store(at, activate_kept(activation, one, drawn << 16, threshold));
+                store(at + channels, activate_kept(activation, two, drawn, threshold));
+            } else {
+                store(at, activate(activation, one));
+                store(at + channels, activate(activation, two));
             }
-            store(at, one);
-            store(at + channels, two);
         }
     }
 }
@@ -437,7 +440,7 @@ constexpr int bias_3 = kernel_2 + kernel_size, kernel_3 = bias_3 + channels;
 constexpr int bias_4 = kernel_3 + kernel_size;
 
 template <int side, Activation activation>
-class FixedPasses final : public Passes {
+class FixedPasses final : public SinglePasses {
     static constexpr int side_1 = next_side(side), side_2 = next_side(side_1), side_3 = next_side(side_2);
     static constexpr int positions_1 = side_1 * side_1, positions_2 = side_2 * side_2, positions_3 = side_3 * side_3;
     static constexpr int pairs_1 = (positions_1 + 1) / 2, pairs_2 = (positions_2 + 1) / 2,
@@ -450,6 +453,7 @@ class FixedPasses final : public Passes {
         divisor_of_block(registers == 32 ? most_accumulators / (2 * side_3 + 1) : most_positions / side_3);
 
     const int classes;
+    LossGradient loss;
 
     // Weights as the passes want them: dropout's scale inside, transposed for the way back.
     alignas(64) float weights_2[kernel_size];
@@ -639,25 +643,25 @@ class FixedPasses final : public Passes {
             const int images = std::min(block, batch.size - first);
             gather(batch, first, inputs);
             forward<dropout>(weights, inputs, images, static_cast<std::uint32_t>(first), drop);
-            for (int i = 0; i < images; ++i) {
-                differentiate_loss(scores + i * padded_classes, classes, batch.labels[batch.indices[first + i]], share);
-            }
+            loss.differentiate(scores, padded_classes, images, share,
+                               [&](int i) { return batch.labels[batch.indices[first + i]]; });
             backward(inputs, images);
         }
     }
 
   public:
-    explicit FixedPasses(int classes) : classes(classes) {}
+    explicit FixedPasses(int classes) : classes(classes), loss(classes) {}
 
-    void gradient(const float* weights, float l2reg, const Dropout& drop, const Batch& batch,
-                  float* gradient) override {
+    void gradient(const Member& member, const Batch& batch, float* gradient) override {
+        const float* weights = member.weights;
+        const Dropout& drop = member.dropout;
         prepare(weights, drop.scale);
         prepare_backward();
         drop.threshold ? accumulate<true>(weights, drop, batch) : accumulate<false>(weights, drop, batch);
-        finish(weights, l2reg, drop.scale, gradient);
+        finish(weights, member.l2reg, drop.scale, gradient);
     }
 
-    void logits(const float* weights, const Batch& batch, float* logits) override {
+    void logits(const float* weights, const Batch& batch, float* logits, float* maps) override {
         prepare(weights, 1.0f);
         const float* inputs[block + 1];
         for (int first = 0; first < batch.size; first += block) {
@@ -666,6 +670,7 @@ class FixedPasses final : public Passes {
             forward<false>(weights, inputs, images, 0, {});
             for (int i = 0; i < images; ++i) {
                 std::copy_n(scores + i * padded_classes, classes, logits + (first + i) * classes);
+                if (maps) maps = std::copy_n(map_3 + i * map_size(side_3), positions_3 * channels, maps);
             }
         }
     }

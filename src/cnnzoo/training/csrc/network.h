@@ -1,6 +1,6 @@
-// What the kernels compute: one network on one minibatch. Implemented three times: reference.cpp (plain loops: the
-// definition of every bit), tiled.cpp (fast, any shape) and fixed.cpp (the published shape, a little faster). The
-// semantics are those of engines/reference.py.
+// What the kernels compute: one network on one minibatch. Implemented four times: reference.cpp (plain loops: the
+// definition of every bit), tiled.cpp (fast, any shape), fixed.cpp (the published shape, a little faster) and
+// interleaved.cpp (narrow shapes, many networks at once). The semantics are those of engines/reference.py.
 //
 // The arithmetic, which every implementation keeps to the bit:
 // - A sum is one chain of fused multiply-adds over its terms in the order in which they lie in memory:
@@ -73,22 +73,49 @@ struct Dropout {
     float scale;
 };
 
-// The passes through a network, with the work space of one thread.
+// A network on its way through the passes.
+struct Member {
+    const float* weights;  // (P)
+    float l2reg;
+    Dropout dropout;
+};
+
+// The passes through networks, with the work space of one thread.
 class Passes {
   public:
     virtual ~Passes() = default;
 
-    // gradient (P) of mean cross-entropy + l2reg * sum(kernel^2).
-    virtual void gradient(const float* weights, float l2reg, const Dropout& dropout, const Batch& batch,
-                          float* gradient) = 0;
+    // How many networks can pass together; fewer take as long.
+    virtual int together() const = 0;
 
-    // logits (size, classes), without dropout.
-    virtual void logits(const float* weights, const Batch& batch, float* logits) = 0;
+    // gradients (P) of mean cross-entropy + l2reg * sum(kernel^2), for each of `count` networks.
+    virtual void gradients(const Member* members, int count, const Batch& batch, float* const* gradients) = 0;
+
+    // For each of `count` networks: logits (size, classes) and, unless null, the last feature maps (size, positions,
+    // units), without dropout.
+    virtual void logits(const Member* members, int count, const Batch& batch, float* const* logits,
+                        float* const* maps) = 0;
+};
+
+// The passes through one network at a time.
+class SinglePasses : public Passes {
+    virtual void gradient(const Member& member, const Batch& batch, float* gradient) = 0;
+    virtual void logits(const float* weights, const Batch& batch, float* logits, float* maps) = 0;
+
+  public:
+    int together() const final { return 1; }
+    void gradients(const Member* members, int, const Batch& batch, float* const* gradients) final {
+        gradient(*members, batch, *gradients);
+    }
+    void logits(const Member* members, int, const Batch& batch, float* const* logits, float* const* maps) final {
+        this->logits(members->weights, batch, *logits, maps ? *maps : nullptr);
+    }
 };
 
 // The passes for one shape alone, or nullptr where they do not fit the architecture.
 std::unique_ptr<Passes> fixed_passes(const Architecture& architecture);
 std::unique_ptr<Passes> tiled_passes(const Architecture& architecture);
+std::unique_ptr<Passes> interleaved_passes(const Architecture& architecture);
 std::unique_ptr<Passes> reference_passes(const Architecture& architecture);
 
 }  // namespace cnnzoo

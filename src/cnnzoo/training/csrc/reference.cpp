@@ -13,7 +13,7 @@ namespace {
 
 using std::size_t;
 
-class ReferencePasses final : public Passes {
+class ReferencePasses final : public SinglePasses {
     const Architecture shape;
     const Layout layout;
     std::vector<std::vector<float>> maps, deltas, kernels;  // activations, gradients before them, scaled kernels
@@ -185,14 +185,15 @@ class ReferencePasses final : public Passes {
         sums.resize(layout.count);
     }
 
-    void gradient(const float* weights, float l2reg, const Dropout& drop, const Batch& batch,
-                  float* gradient) override {
+    void gradient(const Member& member, const Batch& batch, float* gradient) override {
+        const float* weights = member.weights;
+        const Dropout& drop = member.dropout;
         prepare(weights, drop);
         std::fill(sums.begin(), sums.end(), 0.0f);
         for (int i = 0; i < batch.size; ++i) {
             const float* image = image_at(batch, i);
             forward(weights, image, static_cast<std::uint32_t>(i), drop);
-            differentiate_loss(score.data(), layout.outputs, batch.labels[batch.indices[i]],
+            differentiate_loss<float>(score.data(), layout.outputs, batch.labels[batch.indices[i]],
                                1.0f / static_cast<float>(batch.size));
             backward_dense();
             for (size_t l = maps.size(); l-- > 0;) {
@@ -200,15 +201,16 @@ class ReferencePasses final : public Passes {
                 if (l) input_gradient(l);
             }
         }
-        finish(weights, l2reg, drop, gradient);
+        finish(weights, member.l2reg, drop, gradient);
     }
 
-    void logits(const float* weights, const Batch& batch, float* logits) override {
+    void logits(const float* weights, const Batch& batch, float* logits, float* last) override {
         const Dropout none{{0, 0}, 0, 1.0f};
         prepare(weights, none);
         for (int i = 0; i < batch.size; ++i) {
             forward(weights, image_at(batch, i), 0, none);
             std::copy(score.begin(), score.end(), logits + static_cast<size_t>(i) * score.size());
+            if (last) last = std::copy(maps.back().begin(), maps.back().end(), last);
         }
     }
 };

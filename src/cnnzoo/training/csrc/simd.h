@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
 #include <utility>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -37,6 +39,8 @@ template <int width>
 using Floats = typename VectorOf<width>::Floats;
 template <int width>
 using Words = typename VectorOf<width>::Words;
+template <int width>
+using StoredFloats = typename VectorOf<width>::Unaligned;  // in an array of floats
 
 template <int width>
 CNNZOO_INLINE Floats<width> load(const float* from) {
@@ -50,6 +54,21 @@ template <int width>
 CNNZOO_INLINE Floats<width> splat(float value) {
     return value - Floats<width>{};
 }
+
+// Memory from the start of a cache line, so that no vector lies across two.
+template <class T>
+struct LineAllocator {
+    typedef T value_type;
+    static constexpr std::align_val_t line{64};
+    LineAllocator() = default;
+    template <class U>
+    LineAllocator(const LineAllocator<U>&) {}
+    T* allocate(std::size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), line)); }
+    void deallocate(T* memory, std::size_t) { ::operator delete(memory, line); }
+    friend bool operator==(const LineAllocator&, const LineAllocator&) { return true; }
+    friend bool operator!=(const LineAllocator&, const LineAllocator&) { return false; }
+};
+using Buffer = std::vector<float, LineAllocator<float>>;
 
 // {0, 1, 2, ...}
 template <int width>

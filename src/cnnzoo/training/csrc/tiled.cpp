@@ -12,6 +12,7 @@
 
 #include "arithmetic.h"
 #include "dropout.h"
+#include "loss.h"
 #include "network.h"
 #include "simd.h"
 
@@ -100,7 +101,7 @@ struct Gather {
 // Rows of weights, or of their gradients, with the output channels padded to the stride.
 struct Matrix {
     int stride = 0;
-    std::vector<float> values;
+    Buffer values;
 
     Matrix() = default;
     Matrix(int rows, int stride) : stride(stride), values(static_cast<size_t>(rows) * static_cast<size_t>(stride)) {}
@@ -112,7 +113,7 @@ struct Matrix {
 struct Maps {
     int stride = 0;
     std::ptrdiff_t size = 0;  // floats of an image
-    std::vector<float> values;
+    Buffer values;
 
     Maps() = default;
     // An even number of positions, as dropout draws for pairs; outer_product_tile reads beyond the last input.
@@ -281,25 +282,24 @@ template <int width>
 CNNZOO_INLINE void activate_channels(Maps& maps, int images, int pairs, int channel, int channels,
                                      Activation activation, std::uint32_t start, std::uint32_t image_words,
                                      const Dropout& drop) {
-    const Floats<width> nothing = splat<width>(dropped(activation));
-    const Words<width> threshold = Words<width>{} + (drop.threshold << 16);
-    const Words<width> lane_words = lane_numbers<width>() * weyl;
+    const Words<width> threshold = Words<width>{} + (drop.threshold << 16), key = Words<width>{} + drop.key[1];
     for (int image = 0; image < images; ++image) {
         float* at = maps.at(image) + channel;
-        std::uint32_t counter = start + static_cast<std::uint32_t>(image) * image_words;
-        counter += static_cast<std::uint32_t>(channel);
+        const std::uint32_t first = start + static_cast<std::uint32_t>(image) * image_words;
+        Words<width> counters = lane_numbers<width>() + first + static_cast<std::uint32_t>(channel);
+        counters = counters * weyl + drop.key[0];
         for (int pair = 0; pair < pairs; ++pair) {
-            Floats<width> one = activate(activation, load<width>(at));
-            Floats<width> two = activate(activation, load<width>(at + maps.stride));
+            const Floats<width> one = load<width>(at), two = load<width>(at + maps.stride);
             if (drop.threshold) {
-                const Words<width> drawn = mix(lane_words + (counter * weyl + drop.key[0]), drop.key[1]);
-                one = (drawn << 16) >= threshold ? one : nothing;
-                two = drawn >= threshold ? two : nothing;
+                const Words<width> drawn = mix(counters, key);
+                counters += static_cast<std::uint32_t>(channels) * weyl;
+                store<width>(at, activate_kept(activation, one, drawn << 16, threshold));
+                store<width>(at + maps.stride, activate_kept(activation, two, drawn, threshold));
+            } else {
+                store<width>(at, activate(activation, one));
+                store<width>(at + maps.stride, activate(activation, two));
             }
-            store<width>(at, one);
-            store<width>(at + maps.stride, two);
             at += 2 * maps.stride;
-            counter += static_cast<std::uint32_t>(channels);
         }
     }
 }
@@ -446,7 +446,7 @@ struct TiledConvolution {
     }
 };
 
-class TiledPasses final : public Passes {
+class TiledPasses final : public SinglePasses {
     const Architecture shape;
     const Layout layout;
     std::vector<TiledConvolution> layers;
@@ -455,6 +455,7 @@ class TiledPasses final : public Passes {
     Matrix dense, dense_transposed, dense_gradient;
     std::vector<float> dense_bias, dense_bias_gradient;
     Gather dense_forward, dense_backward;
+    LossGradient loss;
 
     float dense_scale(float scale) const { return scale / static_cast<float>(layout.convolutions.back().positions()); }
 
@@ -572,8 +573,18 @@ class TiledPasses final : public Passes {
         }
     }
 
+    // The last feature map of an image without padding; returns its end.
+    float* copy_map(int image, float* to) {
+        TiledConvolution& last = layers.back();
+        for (int position = 0; position < last.shape.positions(); ++position) {
+            to = std::copy_n(last.map.at(image, position), last.shape.channels, to);
+        }
+        return to;
+    }
+
   public:
-    explicit TiledPasses(const Architecture& architecture) : shape(architecture), layout(architecture) {
+    explicit TiledPasses(const Architecture& architecture)
+        : shape(architecture), layout(architecture), loss(layout.outputs) {
         for (const Convolution& layer : layout.convolutions) layers.emplace_back(layer, layers.empty());
         const int stride = stride_of(layout.inputs), classes = stride_of(layout.outputs);
         pooled = back = Maps(1, stride);
@@ -589,23 +600,23 @@ class TiledPasses final : public Passes {
         dense_backward.add({0, 0, layout.outputs});
     }
 
-    void gradient(const float* weights, float l2reg, const Dropout& drop, const Batch& batch,
-                  float* gradient) override {
+    void gradient(const Member& member, const Batch& batch, float* gradient) override {
+        const float* weights = member.weights;
+        const Dropout& drop = member.dropout;
         prepare(weights, drop.scale, true);
         const float share = 1.0f / static_cast<float>(batch.size);
         for (int first = 0; first < batch.size; first += block) {
             const int images = std::min(block, batch.size - first);
             gather(batch, first, images);
             forward(images, static_cast<std::uint32_t>(first), drop);
-            for (int i = 0; i < images; ++i) {
-                differentiate_loss(score.at(i), layout.outputs, batch.labels[batch.indices[first + i]], share);
-            }
+            loss.differentiate(score.at(0), score.size, images, share,
+                               [&](int i) { return batch.labels[batch.indices[first + i]]; });
             backward(images);
         }
-        finish(weights, l2reg, drop.scale, gradient);
+        finish(weights, member.l2reg, drop.scale, gradient);
     }
 
-    void logits(const float* weights, const Batch& batch, float* logits) override {
+    void logits(const float* weights, const Batch& batch, float* logits, float* maps) override {
         prepare(weights, 1.0f, false);
         for (int first = 0; first < batch.size; first += block) {
             const int images = std::min(block, batch.size - first);
@@ -613,6 +624,7 @@ class TiledPasses final : public Passes {
             forward(images, 0, Dropout{{0, 0}, 0, 1.0f});
             for (int i = 0; i < images; ++i) {
                 std::copy_n(score.at(i), layout.outputs, logits + static_cast<size_t>(first + i) * layout.outputs);
+                if (maps) maps = copy_map(i, maps);
             }
         }
     }
