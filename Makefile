@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-KERNEL := CMakeLists.txt $(wildcard src/cnnzoo/training/csrc/*)
+KERNEL := CMakeLists.txt $(wildcard src/cnnzoo/kernel/csrc/*)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from _machine import describe, spread
+from cnnzoo import kernel
 from cnnzoo.network.layout import Architecture
-from cnnzoo.training.engines import cuda, native
+from cnnzoo.training.engines import cuda
 from cnnzoo.training.engines.base import Cohort, Engine
 from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.cuda import CudaEngine
@@ -91,7 +92,7 @@ def main() -> None:
     if no_gpu is not None:
         print(f"Nothing measured: {no_gpu}")
         return
-    reason = native.unavailable_reason()
+    reason = kernel.unavailable_reason()
     print(f"bits not compared: {reason}" if reason else "checked: the cuda engine gives the native engine's bits")
     print(f"\n{torch.cuda.get_device_name()}, n = {arguments.rounds}\n\n| | images/s | TFLOP/s |\n|---|---|---|")
     batched = cohort(min(256, arguments.networks))

@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from _machine import describe, spread
 from cnnzoo.core.cores import usable_cores
 from cnnzoo.images import network_input
+from cnnzoo.kernel import _native
 from cnnzoo.network.layout import Architecture
-from cnnzoo.training import _native
 from cnnzoo.training.engines.base import ADAM_BETA_1, ADAM_BETA_2, EPSILON, Cohort, Engine
 from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.choice import EngineChoice

@@ -18,7 +18,7 @@ STARTUP = ".startup"
 SITECUSTOMIZE = """import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "ScikitBuildRedirectingFinder"]
 """
-KERNEL = "cnnzoo.training._native"
+KERNEL = "cnnzoo.kernel._native"
 
 
 def copy_project(target: Path, names: Iterable[str]) -> None:

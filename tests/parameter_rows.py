@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import cross_val_predict
 
+from cnnzoo.kernel import unavailable_reason
 from cnnzoo.predictors import LogitLinear
 from cnnzoo.search import draw_folds
-from cnnzoo.training.engines.native import unavailable_reason
 from cnnzoo.zoo.shards import Shard, read_shards
 from small_project import ALPHA, BETA, DATASETS, NETWORKS, STATISTICS, SmallProject
 

@@ -20,6 +20,7 @@ LAYERS = [
     {"zoo"},
     {"config", "images"},
     {"network"},
+    {"kernel"},
     {"core"},
 ]
 """Highest first. A package imports those below it, none beside it."""

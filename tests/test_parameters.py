@@ -20,9 +20,9 @@ from ruamel.yaml import YAML
 from builders import make_recipes, make_shards
 from cnnzoo.config import validate
 from cnnzoo.core.errors import CnnzooError
+from cnnzoo.kernel import unavailable_reason
 from cnnzoo.training.cohorts import cohort_of
 from cnnzoo.training.engines.choice import choose
-from cnnzoo.training.engines.native import unavailable_reason
 from cnnzoo.zoo import recipes
 from imports import ROOT
 from parameter_rows import FEW, ROWS, Row, same_weights, shards

@@ -316,7 +316,7 @@ def _no_training(monkeypatch):
         raise CnnzooError("stop here")
 
     monkeypatch.setattr("cnnzoo.cluster.worker.choose", stop)
-    monkeypatch.setattr("cnnzoo.training.engines.native.unavailable_reason", lambda: None)
+    monkeypatch.setattr("cnnzoo.kernel.unavailable_reason", lambda: None)
 
 
 @pytest.mark.usefixtures("_no_training")

@@ -31,7 +31,7 @@ COPIED = (
     *("src", "tests", "benchmarks", "docs", ".ci", ".dvc/config", ".dvcignore", ".gitignore", "CMakeLists.txt"),
     *("LICENSE", "Makefile", "README.md", "constraints.txt", "dvc.yaml", "params.yaml", "pyproject.toml"),
 )
-KERNEL_SOURCES = ("src/cnnzoo/training/csrc/", "CMakeLists.txt")
+KERNEL_SOURCES = ("src/cnnzoo/kernel/csrc/", "CMakeLists.txt")
 OPTIONS = ("-p", "no:cacheprovider", "--durations=0", "--durations-min=1e9")
 LIMIT_S = 900.0
 NOTICED, UNNOTICED, ERROR = "noticed", "unnoticed", "error"
@@ -119,7 +119,7 @@ class Copy(AbstractContextManager["Copy"]):
 
     def _build_kernel(self) -> None:
         """Compile the copy's own kernel; after the first time only what the fault changed."""
-        build, package = self.root / "build", self.root / "src/cnnzoo/training"
+        build, package = self.root / "build", self.root / "src/cnnzoo/kernel"
         for command in (
             ["cmake", "-S", ".", "-B", build, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"],
             ["cmake", "--build", build],

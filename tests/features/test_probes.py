@@ -5,18 +5,15 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from permutations import networks, permute_classes, permute_hidden_units
 from plain_probes import plain_descriptions, run
 
 from cnnzoo import features, predictors
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.features.parts import FAMILIES, VARIANTS
-from cnnzoo.features.probe_images import PATTERNS, probe_images, side_for
+from cnnzoo.features.probe_images import PATTERNS, probe_images
 from cnnzoo.features.probes import describe_hidden, describe_logits
-from cnnzoo.network.forward import Forward
 from cnnzoo.network.layout import Architecture, Layout, layout_of
-from cnnzoo.network.module import SmallCNN
 
 LAYOUT = layout_of(Architecture())
 IMAGES = len(FAMILIES) * PATTERNS * len(VARIANTS)
@@ -48,40 +45,6 @@ def assert_same(first: pd.DataFrame, second: pd.DataFrame) -> None:
     allowed = RTOL * np.abs(second) + [ATOL if "share" in c or "agreement" in c else SOFT_ATOL for c in first.columns]
     wrong = first.columns[(difference > allowed).any(axis=0)]
     assert list(wrong) == [], difference[wrong].max()
-
-
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        Architecture(),
-        Architecture(num_units=5, num_layers=1),
-        Architecture(num_units=8, num_layers=2, num_classes=3),
-        Architecture(num_units=4, num_layers=4),
-    ],
-)
-def test_networks_answer_as_the_torch_module_does(architecture, activation):
-    layout = layout_of(architecture)
-    weights = networks(layout, 5)
-    side = side_for(architecture)
-    images = probe_images(side).reshape(-1, side, side)
-    logits, maps = Forward(images, layout)(weights, [activation] * 5)
-    for row, found in zip(weights, logits, strict=True):
-        with torch.no_grad():
-            expected = SmallCNN.from_row(row, layout, activation)(torch.from_numpy(images.copy())[:, None]).numpy()
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * max(1, np.abs(expected).max()))
-    assert maps.shape == (5, IMAGES, architecture.feature_sizes(side)[-1] ** 2, architecture.num_units)
-
-
-def test_colour_channels_all_see_the_grey_image():
-    layout = layout_of(Architecture(num_channels=3))
-    weights = networks(layout, 3)
-    images = probe_images(28).reshape(-1, 28, 28)
-    logits, _ = Forward(images, layout)(weights, ["relu"] * 3)
-    with torch.no_grad():
-        grey = torch.from_numpy(images.copy())[:, None].expand(-1, 3, -1, -1)
-        expected = SmallCNN.from_row(weights[1], layout, "relu")(grey).numpy()
-    np.testing.assert_allclose(logits[1], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_images_are_a_fixed_set_of_distinct_grey_images():

@@ -20,11 +20,11 @@ BUILDS = {
     "x86-64": ["-DCNNZOO_ARCH=x86-64"],
 }
 
-# Puts the built kernel where `import cnnzoo.training._native` finds it, then runs the tests.
+# Puts the built kernel where `import cnnzoo.kernel._native` finds it, then runs the tests.
 RUN = """
 import importlib.util, sys
 import pytest
-spec = importlib.util.spec_from_file_location("cnnzoo.training._native", sys.argv[1])
+spec = importlib.util.spec_from_file_location("cnnzoo.kernel._native", sys.argv[1])
 sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 print(f"kernel: {module.__file__} ({module.instruction_set})", flush=True)

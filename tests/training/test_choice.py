@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cnnzoo import kernel
 from cnnzoo.config import load
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import Architecture
@@ -20,7 +21,7 @@ from cnnzoo.training.engines.reference import ReferenceEngine
 from imports import ROOT
 
 RUNTIME = load(ROOT / "params.yaml").runtime
-needs_kernel = pytest.mark.skipif(native.unavailable_reason() is not None, reason="no kernel")
+needs_kernel = pytest.mark.skipif(kernel.unavailable_reason() is not None, reason="no kernel")
 
 
 def runtime(device="auto", threads=0):
@@ -35,7 +36,7 @@ def without_gpu(monkeypatch):
 
 @pytest.fixture
 def without_kernel(monkeypatch):
-    monkeypatch.setitem(sys.modules, native.EXTENSION, None)
+    monkeypatch.setitem(sys.modules, kernel.EXTENSION, None)
 
 
 def compiles_cpp(folder):
@@ -51,7 +52,7 @@ def compiles_cpp(folder):
 
 def test_kernel_is_there_wherever_a_compiler_is(tmp_path):
     """An install that fell back to pure Python would skip every test of the kernel and pass without a word."""
-    assert native.unavailable_reason() is None or not compiles_cpp(tmp_path)
+    assert kernel.unavailable_reason() is None or not compiles_cpp(tmp_path)
 
 
 @needs_kernel
@@ -168,8 +169,8 @@ def test_a_gpu_trains_as_many_networks_at_once_as_its_free_memory_holds(monkeypa
 def test_the_peak_rate_is_that_of_all_threads(monkeypatch, without_gpu):
     """A thread that multiplies and adds 325,632,000 times a second puts 1,000 published networks' images through."""
     fake = types.SimpleNamespace(fma_peak=lambda seconds, threads: 2 * 325_632_000.0)
-    monkeypatch.setattr(native, "_extension", lambda: fake)
-    monkeypatch.setattr(native, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(native, "extension", lambda: fake)
+    monkeypatch.setattr(kernel, "unavailable_reason", lambda: None)
     for threads in (1, 3):
         assert choose("native", runtime(threads=threads)).peak_rate(Architecture(), 28) == 1000 * threads
     assert choose("batched", runtime()).peak_rate(Architecture(), 28) is None

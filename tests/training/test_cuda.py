@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from test_native_bits import everything, make_cohort, make_images, start
 
+from cnnzoo import kernel
 from cnnzoo.config import Runtime
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import Architecture
-from cnnzoo.training.engines import cuda, native
+from cnnzoo.training.engines import cuda
 from cnnzoo.training.engines.choice import EngineChoice, choose
 from cnnzoo.training.engines.cuda import NAN, CudaEngine
 from cnnzoo.training.engines.native import NativeEngine
 
 needs_compiler = pytest.mark.skipif(
-    native.unavailable_reason() is not None or shutil.which("g++") is None, reason="no native kernel or no g++"
+    kernel.unavailable_reason() is not None or shutil.which("g++") is None, reason="no native kernel or no g++"
 )
 SHAPES = [
     (Architecture(), 28, "adam", "relu", 0.7),

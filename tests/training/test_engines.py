@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from builders import make_images
+from cnnzoo import kernel
 from cnnzoo.images import ImageSet
 from cnnzoo.network.layout import Architecture
 from cnnzoo.training.dropout import masks, step_key
-from cnnzoo.training.engines import Cohort, Scores, native
+from cnnzoo.training.engines import Cohort, Scores
 from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
@@ -51,7 +52,7 @@ ENGINES = {
 }
 GPU = {"batched, cuda": lambda cohort: BatchedEngine(cohort, "cuda")}
 MISSING = {
-    "native": native.unavailable_reason(),
+    "native": kernel.unavailable_reason(),
     "batched, cuda": None if torch.cuda.is_available() else "torch finds no CUDA device",
 }
 PUBLISHED = Architecture()

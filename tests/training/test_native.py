@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from cnnzoo import kernel
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import Architecture
 from cnnzoo.training.dropout import masks, step_key
-from cnnzoo.training.engines import native
 from cnnzoo.training.engines.base import Cohort
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
 
-REASON = native.unavailable_reason()
+REASON = kernel.unavailable_reason()
 needs_kernel = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 PUBLISHED = Architecture()
@@ -272,8 +272,8 @@ def test_faulty_input_is_refused_before_it_can_do_harm():
 
 
 def test_without_the_kernel_the_reason_teaches(monkeypatch):
-    monkeypatch.setitem(sys.modules, native.EXTENSION, None)
-    assert "compiler" in native.unavailable_reason()
+    monkeypatch.setitem(sys.modules, kernel.EXTENSION, None)
+    assert "compiler" in kernel.unavailable_reason()
     with pytest.raises(CnnzooError, match="engine: batched"):
         NativeEngine(make_cohort())
 
@@ -282,5 +282,5 @@ def test_a_kernel_that_cannot_be_loaded_says_why(monkeypatch):
     def fail(name):
         raise ImportError("compiled for a processor with more instructions")
 
-    monkeypatch.setattr(native.importlib, "import_module", fail)
-    assert "more instructions" in native.unavailable_reason()
+    monkeypatch.setattr(kernel.importlib, "import_module", fail)
+    assert "more instructions" in kernel.unavailable_reason()

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from builders import make_recipe
+from cnnzoo import kernel
 from cnnzoo.network.layout import Architecture
-from cnnzoo.training.engines import native
 from cnnzoo.training.engines.base import Cohort
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.initializers import INITIALIZERS, initial_weights
 
-REASON = native.unavailable_reason()
+REASON = kernel.unavailable_reason()
 needs_kernel = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 UNITS = (1, 3, 8, 12, 16, 20, 24, 32, 64)

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from cnnzoo import kernel
 from cnnzoo.core import seeds
 from cnnzoo.images import ImageSet
 from cnnzoo.training import module
-from cnnzoo.training.engines import native
 from cnnzoo.training.initializers import initial_weights
 from cnnzoo.zoo.recipes import draw
 from trainings import TINY, Recorder, Zoo, tiny_params
@@ -30,7 +30,7 @@ EPOCHS = (0, 1, 2, 3, 6)
 FRACTIONS = (0.5, 1.0)
 COMBINATIONS = list(product(FRACTIONS, ("relu", "tanh"), ("sgd", "adam", "rmsprop")))
 ENGINES = [
-    pytest.param("native", marks=pytest.mark.skipif(native.unavailable_reason() is not None, reason="no kernel")),
+    pytest.param("native", marks=pytest.mark.skipif(kernel.unavailable_reason() is not None, reason="no kernel")),
     "batched",
     "reference",
 ]
@@ -124,8 +124,8 @@ def logits_of(recipe, row, inputs, kept=None):
     activation = {"relu": torch.relu, "tanh": torch.tanh}[recipe.activation]
     *convolutions, (dense_bias, dense) = variables_of(row)
     features = inputs
-    for layer, (bias, kernel) in enumerate(convolutions):
-        features = activation(F.conv2d(features, kernel, bias, stride=2))
+    for layer, (bias, weight) in enumerate(convolutions):
+        features = activation(F.conv2d(features, weight, bias, stride=2))
         if kept is not None:
             features = features * torch.from_numpy(kept[layer]) / (1 - recipe.dropout)
     return features.mean(dim=(2, 3)) @ dense + dense_bias

@@ -15,13 +15,13 @@ import torch
 from safetensors.numpy import save_file
 
 from builders import make_images
+from cnnzoo import kernel
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.core.signals import Interrupted
 from cnnzoo.images import network_input
 from cnnzoo.network.module import SmallCNN
 from cnnzoo.stages.entry import explain_faults
 from cnnzoo.training import module, resume
-from cnnzoo.training.engines import native
 from cnnzoo.training.minibatches import Schedule
 from cnnzoo.zoo import shards
 from cnnzoo.zoo.recipes import draw
@@ -33,7 +33,7 @@ IMAGES = make_images(train=80, test=40)
 ENGINES = [
     "reference",
     "batched",
-    pytest.param("native", marks=pytest.mark.skipif(native.unavailable_reason() is not None, reason="no kernel")),
+    pytest.param("native", marks=pytest.mark.skipif(kernel.unavailable_reason() is not None, reason="no kernel")),
 ]
 EVERY_ENGINE = pytest.mark.parametrize("engine", ENGINES)
 EPOCHS = [0, 1, 2, 3, 4, 5]
@@ -170,7 +170,7 @@ def test_size_of_a_training_call_changes_no_bit(zoo, undisturbed, monkeypatch, b
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(native.unavailable_reason() is not None, reason="no kernel")
+@pytest.mark.skipif(kernel.unavailable_reason() is not None, reason="no kernel")
 @pytest.mark.parametrize("threads", [0, 2, 5])
 def test_number_of_threads_changes_no_bit(zoo, undisturbed, threads):
     zoo.train(make_params("native", threads=threads))
@@ -283,7 +283,7 @@ def test_long_epochs_are_saved_inside_too(zoo, monkeypatch):
 @pytest.mark.slow
 def test_killed_training_resumes_to_the_same_bytes(zoo, undisturbed, monkeypatch):
     """SIGKILL at random moments, again and again, whatever is being written."""
-    engine = "native" if native.unavailable_reason() is None else "batched"
+    engine = "native" if kernel.unavailable_reason() is None else "batched"
     # Each process is forked from one that has imported everything: what is killed is training, not imports.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     context = multiprocessing.get_context("forkserver")

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from builders import make_images
+from cnnzoo import kernel
 from cnnzoo.core.atomic import TEMPORARY
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images import ImageSet
-from cnnzoo.training.engines import native
 from cnnzoo.training.engines.batched import BatchedEngine
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
@@ -25,7 +25,7 @@ ENGINES = [
     pytest.param("reference", ReferenceEngine),
     pytest.param("batched", BatchedEngine),
     pytest.param(
-        "native", NativeEngine, marks=pytest.mark.skipif(native.unavailable_reason() is not None, reason="no kernel")
+        "native", NativeEngine, marks=pytest.mark.skipif(kernel.unavailable_reason() is not None, reason="no kernel")
     ),
 ]
 

@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from builders import make_images
-from cnnzoo.training.engines import native
+from cnnzoo import kernel
 from cnnzoo.zoo.recipes import draw
 from trainings import TINY, Recorder, Zoo, tiny_params
 
@@ -93,7 +93,7 @@ def test_nothing_is_left_to_train_after_the_last_epoch_of_a_resumed_cohort(zoo, 
 def test_listener_is_told_the_engine_that_trains_where_the_choice_is_automatic(zoo):
     listener = Recorder()
     zoo.train(tiny_params("auto", recipes={"epochs": 1}), listener)
-    chosen = "native" if native.unavailable_reason() is None else "batched"
+    chosen = "native" if kernel.unavailable_reason() is None else "batched"
     assert {event[2] for event in listener.heard if event[0] == "start"} == {chosen}
 
 

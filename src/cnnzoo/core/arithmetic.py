@@ -3,7 +3,7 @@
 Libraries pick another implementation of `log`, `exp` or a matrix decomposition for each processor, and their last bits
 differ. What decides the bytes of `data/` (recipes, initial weights) therefore uses only operations that IEEE 754 fixes:
 +, -, *, /, square roots and scaling by powers of two, in the order that is written here. The kernels in
-`training/csrc/arithmetic.h` do the same in single precision.
+`kernel/csrc/arithmetic.h` do the same in single precision.
 """
 
 import math

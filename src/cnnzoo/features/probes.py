@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cnnzoo.features.parts import FAMILIES, HIDDEN_QUANTILES, PROBE_QUANTILES, VARIANTS, Probes
 from cnnzoo.features.probe_images import PATTERNS, probe_images, side_for
-from cnnzoo.network.forward import Forward
+from cnnzoo.network.forward import forward_of
 from cnnzoo.network.layout import Layout
 
 Floats = NDArray[np.float32]
@@ -56,7 +56,7 @@ class Probing:
 
     def _describe(self, rows: Floats, activations: Sequence[str]) -> Floats:
         if not hasattr(self._kept, "forward"):
-            self._kept.forward = Forward(self._images, self._layout)
+            self._kept.forward = forward_of(self._images, self._layout)
         logits, maps = self._kept.forward(rows, activations)
         found = describe_logits(logits) | describe_hidden(maps)
         return np.stack([found[column] for column in self._columns], axis=1).astype(np.float32)

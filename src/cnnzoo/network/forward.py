@@ -1,21 +1,82 @@
-"""Many networks on few images, on one CPU core: only NumPy, each network's intermediates in the cache.
+"""Many networks on few images, on one CPU core.
 
-A convolution is a matrix product over patches, some images at a time. Within a row of a 3x3 window the pixels and
-channels lie next to each other, so patches are copied in runs of 3 * C. On two cores as fast as torch's convolutions,
-without the seconds that importing torch takes; threads run in parallel, with one BLAS thread each.
+The native kernel does it with the same bits on every processor. Where it is missing, or does not know the networks,
+NumPy does, to rounding.
 
 Shape letters: N networks, B images, H side of an image, Q positions of a feature map, C channels in, U channels out,
 K classes, P parameters.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnzoo.kernel import extension, unavailable_reason
 from cnnzoo.network.layout import KERNEL_SIZE, STRIDE, Layout, Variable
 
 Floats = NDArray[np.float32]
+
+
+class Forward(Protocol):
+    """The images (B, H, H), ready for networks of one layout."""
+
+    def __call__(self, rows: Floats, activations: Sequence[str]) -> tuple[Floats, Floats]:
+        """Return logits (N, B, K) and the last feature maps (N, B, Q, U) of networks (N, P), without dropout."""
+        ...
+
+
+def forward_of(images: Floats, layout: Layout) -> Forward:
+    """Return the fastest way to run networks of a layout on images float32 (B, H, H); each thread needs its own."""
+    if layout.architecture.num_channels == 1 and unavailable_reason() is None:
+        return KernelForward(images, layout)
+    return NumpyForward(images, layout)
+
+
+class KernelForward:
+    """The native kernel: networks of one input channel. See `Forward`.
+
+    `reference` takes the definition of the arithmetic instead of the fast kernel: the same bits, slowly, for tests.
+    """
+
+    def __init__(self, images: Floats, layout: Layout, *, reference: bool = False) -> None:
+        self._forward = extension().forward
+        self._images, self._architecture = np.ascontiguousarray(images, np.float32), layout.architecture
+        self._reference = reference
+        side = layout.architecture.feature_sizes(images.shape[-1])[-1]
+        self._shape = len(images), side**2, layout.architecture.num_units
+
+    def __call__(self, rows: Floats, activations: Sequence[str]) -> tuple[Floats, Floats]:
+        """See `Forward`."""
+        images, positions, units = self._shape
+        logits = np.empty((len(rows), images, self._architecture.num_classes), np.float32)
+        maps = np.empty((len(rows), images, positions, units), np.float32)
+        names = np.asarray(activations, dtype=str)
+        for name in np.unique(names):
+            alike = names == name
+            logits[alike], maps[alike] = self._alike(np.ascontiguousarray(rows[alike]), str(name))
+        return logits, maps
+
+    def _alike(self, rows: Floats, activation: str) -> tuple[Floats, Floats]:
+        """Return logits and feature maps of networks with the same activation."""
+        architecture, (images, positions, units) = self._architecture, self._shape
+        logits = np.empty((len(rows), images, architecture.num_classes), np.float32)
+        maps = np.empty((len(rows), images, positions, units), np.float32)
+        self._forward(
+            image_size=self._images.shape[-1],
+            units=units,
+            layers=architecture.num_layers,
+            classes=architecture.num_classes,
+            activation=activation,
+            weights=rows,
+            images=self._images,
+            logits=logits,
+            maps=maps,
+            reference=self._reference,
+        )
+        return logits, maps
+
 
 CHUNK_IMAGES = 48
 """Images that pass through the layers together: fewer cost more calls, more overflow the cache (measured)."""
@@ -32,11 +93,13 @@ def _tanh(values: Floats) -> Floats:
 ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {"relu": _relu, "tanh": _tanh}
 
 
-class Forward:
-    """The images (B, H, H), ready for networks of one layout; each thread needs its own.
+class NumpyForward:
+    """Only NumPy, each network's intermediates in the cache. See `Forward`.
 
-    In a row of weights the bias comes before its kernel, so together they form a matrix (1 + 9 * C, U), whose product
-    with patches that begin with a 1 is the whole layer.
+    A convolution is a matrix product over patches, some images at a time. Within a row of a 3x3 window the pixels and
+    channels lie next to each other, so patches are copied in runs of 3 * C. In a row of weights the bias comes before
+    its kernel, so together they form a matrix (1 + 9 * C, U), whose product with patches that begin with a 1 is the
+    whole layer.
     """
 
     def __init__(self, images: Floats, layout: Layout) -> None:
@@ -55,7 +118,7 @@ class Forward:
                 self._patches.append(_Patches(self._features[-1].shape, following))
 
     def __call__(self, rows: Floats, activations: Sequence[str]) -> tuple[Floats, Floats]:
-        """Return logits (N, B, K) and the last feature maps (N, B, Q, U) of networks (N, P), without dropout."""
+        """See `Forward`."""
         images, units = len(self._inputs.matrix), self._features[-1].shape[-1]
         maps = np.empty((len(rows), images, self._sides[-1] ** 2, units), dtype=np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # diverged networks

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cnnzoo import kernel
 from cnnzoo.config import EngineName, Runtime
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import Architecture
@@ -104,7 +105,7 @@ def choose(name: EngineName, runtime: Runtime) -> EngineChoice:
 def _missing(name: str, device: str) -> str | None:
     """Return why an engine cannot run on a device, or None."""
     if name == "native":
-        return native.unavailable_reason()
+        return kernel.unavailable_reason()
     if name == "cuda" and not device.startswith("cuda"):
         return f"it runs on an NVIDIA GPU, and torch finds none or `runtime.device` names another device ({device})"
     return cuda.unavailable_reason() if name == "cuda" else None

@@ -1,4 +1,4 @@
-"""The cuda engine: the native engine's arithmetic on an NVIDIA GPU (csrc/block.cu), a block of threads per network.
+"""The cuda engine: the native engine's arithmetic on an NVIDIA GPU (kernel/csrc/block.cu), a block of threads for each.
 
 A network stays in the shared memory of one multiprocessor for a whole call. The kernel is compiled for the cohort's
 shape when the engine is made (by NVRTC through CuPy, which keeps what it compiled), and gives the native engine's bits.
@@ -9,7 +9,6 @@ Shape letters: N networks, P parameters, S steps, B images of a minibatch, M ima
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images import network_input
+from cnnzoo.kernel import SOURCES
 from cnnzoo.network.layout import KERNEL_SIZE, Architecture
 from cnnzoo.training import dropout
 from cnnzoo.training.engines.base import Cohort, Scores
 from cnnzoo.training.engines.native import NativeEngine
 
-SOURCES = Path(__file__).parents[1] / "csrc"
 OPTIONS = ("-std=c++17", "-ftz=true", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
 """Denormals are zero and nothing is fused but what says so; division and square root are rounded correctly."""
 SHARED_BYTES = 227 << 10
@@ -64,7 +63,7 @@ def plan(architecture: Architecture, image_size: int, shared_bytes: int = SHARED
     Raises `CnnzooError` if a single image and its feature maps do not fit.
     """
     quads = -(-architecture.num_units // 4)
-    row = 4 * (quads | 1)  # see csrc/block.cu
+    row = 4 * (quads | 1)  # see kernel/csrc/block.cu
     positions = sum(side * side for side in architecture.feature_sizes(image_size))
     image = 4 * (image_size**2 + (positions + 1) * row + architecture.num_classes + 4)
     biases = 4 * (architecture.num_layers * row + architecture.num_classes + 4)

@@ -1,55 +1,32 @@
-"""The native engine: a fused CPU kernel in C++ (training/csrc), the networks of a cohort spread over all cores.
+"""The native engine: a fused CPU kernel in C++ (kernel/csrc), the networks of a cohort spread over all cores.
 
-A network stays with one thread for a whole call and sees no other network, so its bits depend on neither the number
-of threads nor the cohort. The arithmetic is defined to the bit (csrc/network.h, csrc/arithmetic.h): builds for every
-instruction set and by every compiler give the same, and so does the definition itself in plain loops (`reference`).
+A network stays with one thread for a whole call and no sum sees another network, so its bits depend on neither the
+number of threads nor the cohort. The arithmetic is defined to the bit (csrc/network.h, csrc/elementary.h): builds
+for every instruction set and by every compiler give the same, and so does the definition itself in plain loops
+(`reference`).
 
 Shape letters: N networks, P parameters, S steps, B images of a minibatch, M images, H W pixels.
 """
 
-import importlib
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnzoo.core.cores import usable_cores
-from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images import network_input
+from cnnzoo.kernel import extension
 from cnnzoo.network.layout import Architecture
 from cnnzoo.training.engines.base import Cohort, Scores
 
-EXTENSION = "cnnzoo.training._native"
 PEAK_S = 0.1
-
-
-def unavailable_reason() -> str | None:
-    """Return why the kernel cannot be used on this machine, or None if it can."""
-    try:
-        importlib.import_module(EXTENSION)
-    except ModuleNotFoundError:
-        return (
-            "the native kernel was not built (no working C++ compiler when cnnzoo was installed?). "
-            "Install g++ or clang++, then run `pip install .` again"
-        )
-    except ImportError as error:
-        return f"the native kernel cannot be loaded: {error}"
-    return None
-
-
-def _extension() -> ModuleType:
-    reason = unavailable_reason()
-    if reason is not None:
-        raise CnnzooError(f"`engine: native` is not available: {reason}, or use `engine: batched`.")
-    return importlib.import_module(EXTENSION)
 
 
 def peak_rate(architecture: Architecture, image_size: int, threads: int = 0) -> float:
     """Return the images/s of training that all threads' multiply-add units would allow: measured, takes PEAK_S."""
     cores = threads or usable_cores()
-    flops: float = _extension().fma_peak(PEAK_S, cores)  # of one thread, by its CPU time
+    flops: float = extension().fma_peak(PEAK_S, cores)  # of one thread, by its CPU time
     return cores * flops / (2 * architecture.multiply_adds(image_size))
 
 
@@ -66,12 +43,12 @@ class NativeEngine:
     numerics = "3"
 
     def __init__(self, cohort: Cohort, threads: int = 0, *, reference: bool = False) -> None:
-        extension = _extension()
+        module = extension()
         self.cohort = cohort
         self.threads = threads or usable_cores()
         shape = (cohort.size, cohort.layout.size)
         self._arrays = {name: np.zeros(shape, np.float32) for name in cohort.state_names}
-        self._kernel = extension.Cohort(
+        self._kernel = module.Cohort(
             image_size=cohort.image_size,
             units=cohort.architecture.num_units,
             layers=cohort.architecture.num_layers,

@@ -1,4 +1,4 @@
-// The module cnnzoo.training._native: private, called by engines/native.py alone, which checks and documents.
+// The module cnnzoo.kernel._native: private, called by engines/native.py alone, which checks and documents.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -142,7 +142,7 @@ void gradient_of_cohort(const NativeCohort& self, const Pixels& pixels, const La
 
 void forward_of_networks(int image_size, int units, int layers, int classes, const std::string& activation,
                          const Array<const float, 2>& weights, const Pixels& pixels, const Array<float, 3>& logits,
-                         const Array<float, 4>& maps) {
+                         const Array<float, 4>& maps, bool reference) {
     const Architecture architecture = architecture_of(image_size, units, layers, classes, activation);
     const Layout layout(architecture);
     const std::size_t side = static_cast<std::size_t>(image_size), networks = weights.shape(0), count = pixels.shape(0);
@@ -154,7 +154,7 @@ void forward_of_networks(int image_size, int units, int layers, int classes, con
     require(fits(maps) && maps.shape(2) == positions && maps.shape(3) == static_cast<std::size_t>(units),
             "feature maps of every network and image");
     const nb::gil_scoped_release released;
-    forward(architecture, weights.data(), networks, {pixels.data(), nullptr, count}, logits.data(), maps.data());
+    forward(architecture, weights.data(), networks, {pixels.data(), nullptr, count}, reference, logits.data(), maps.data());
 }
 
 double peak(double seconds, int threads) {
@@ -186,6 +186,7 @@ NB_MODULE(_native, module) {
         .def("gradient", &gradient_of_cohort, "images"_a.noconvert(), "labels"_a.noconvert(),
              "minibatches"_a.noconvert(), "step"_a, "gradient"_a.noconvert());
     module.def("forward", &forward_of_networks, "image_size"_a, "units"_a, "layers"_a, "classes"_a, "activation"_a,
-               "weights"_a.noconvert(), "images"_a.noconvert(), "logits"_a.noconvert(), "maps"_a.noconvert());
+               "weights"_a.noconvert(), "images"_a.noconvert(), "logits"_a.noconvert(), "maps"_a.noconvert(),
+               "reference"_a);
     module.def("fma_peak", &peak, "seconds"_a, "threads"_a);
 }

@@ -188,7 +188,7 @@ void gradients(const Cohort& cohort, const Images& images, const Minibatches& mi
 }
 
 void forward(const Architecture& architecture, const float* weights, size_t networks, const Images& images,
-             float* logits, float* maps) {
+             bool reference, float* logits, float* maps) {
     const Layout layout(architecture);
     const Convolution& last = layout.convolutions.back();
     const size_t map_size = images.count * static_cast<size_t>(last.positions() * last.channels);
@@ -206,7 +206,7 @@ void forward(const Architecture& architecture, const float* weights, size_t netw
         }
         passes.logits(members.data(), static_cast<int>(size), batch, logits_of.data(), maps_of.data());
     };
-    for_each_group(architecture, networks, false, 1, [] { return true; }, work);
+    for_each_group(architecture, networks, reference, 1, [] { return true; }, work);
 }
 
 double fma_peak(double seconds, int threads) {

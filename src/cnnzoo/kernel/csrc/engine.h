@@ -57,7 +57,7 @@ void gradients(const Cohort& cohort, const Images& images, const Minibatches& mi
 // Fills logits (N, M, classes) and the last feature maps (N, M, positions, units) of networks with `weights` (N, P),
 // without dropout. `images` need no labels.
 void forward(const Architecture& architecture, const float* weights, std::size_t networks, const Images& images,
-             float* logits, float* maps);
+             bool reference, float* logits, float* maps);
 
 // Multiply-adds in registers alone: returns the floating point operations per second of CPU time and thread, at the
 // full vector width, over `seconds` on each of `threads` threads.
