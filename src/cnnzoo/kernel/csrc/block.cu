@@ -541,7 +541,7 @@ __global__ void __launch_bounds__(THREADS)
             block.convolve<0>(static_cast<std::uint32_t>(first), drop);
             block.score();
             for (int image = block.me; image < live; image += threads) {
-                differentiate_loss<float>(block.scores(image), classes, labels[indices[first + image]],
+                differentiate_loss<float>(Scores{block.scores(image)}, classes, labels[indices[first + image]],
                                    1.0f / static_cast<float>(size));
             }
             __syncthreads();

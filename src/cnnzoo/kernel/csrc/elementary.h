@@ -66,22 +66,29 @@ CNNZOO_INLINE F before_activation(Activation activation, F after, F gradient) {
     return bits_of<Words>(after) == Words{} + 0x80000000u ? zero : gradient * fused(-after, after, zero + 1.0f);
 }
 
-// Replaces logits by their softmax times `share`. `Stored` is F as it lies in memory.
-template <class F, class Stored>
-CNNZOO_FUNCTION void softmax(Stored* score, int classes, float share) {
-    F highest = score[0], total{};
-    for (int k = 1; k < classes; ++k) highest = highest < score[k] ? score[k] : highest;
-    for (int k = 0; k < classes; ++k) score[k] = exp_nonpositive<F>(score[k] - highest);
-    for (int k = 0; k < classes; ++k) total += score[k];
+// The logits of an image, or of several images in the lanes of vectors (loss.h), by class.
+struct Scores {
+    float* at;
+    CNNZOO_FUNCTION float get(int k) const { return at[k]; }
+    CNNZOO_FUNCTION void set(int k, float x) const { at[k] = x; }
+};
+
+// Replaces logits, F each, by their softmax times `share`.
+template <class F, class Scores>
+CNNZOO_FUNCTION void softmax(const Scores& scores, int classes, float share) {
+    F highest = scores.get(0), total{};
+    for (int k = 1; k < classes; ++k) highest = highest < scores.get(k) ? scores.get(k) : highest;
+    for (int k = 0; k < classes; ++k) scores.set(k, exp_nonpositive<F>(scores.get(k) - highest));
+    for (int k = 0; k < classes; ++k) total += scores.get(k);
     const F factor = share / total;
-    for (int k = 0; k < classes; ++k) score[k] *= factor;
+    for (int k = 0; k < classes; ++k) scores.set(k, scores.get(k) * factor);
 }
 
-// Replaces the logits of one image by the gradient of the mean cross-entropy; `share` is 1 / size of the minibatch.
-template <class F, class Stored>
-CNNZOO_FUNCTION void differentiate_loss(Stored* score, int classes, int label, float share) {
-    softmax<F>(score, classes, share);
-    score[label] -= share;
+// Replaces logits by the gradient of the mean cross-entropy; `share` is 1 / size of the minibatch.
+template <class F, class Scores>
+CNNZOO_FUNCTION void differentiate_loss(const Scores& scores, int classes, int label, float share) {
+    softmax<F>(scores, classes, share);
+    scores.set(label, scores.get(label) - share);
 }
 
 // log(x) of a finite x >= 1, within 1 ulp; NaN stays NaN. Source: fdlibm, e_log.c.

@@ -13,6 +13,7 @@
 
 #include "arithmetic.h"
 #include "dropout.h"
+#include "loss.h"
 #include "network.h"
 #include "simd.h"
 
@@ -473,8 +474,8 @@ class InterleavedPasses final : public Passes {
             for (int slot = 0; slot < count; ++slot) {
                 images[slot] = image_at(batch, first + slot);
                 forward<activation>(images[slot], slot, static_cast<std::uint32_t>(first + slot));
-                differentiate_loss<Vec>(reinterpret_cast<StoredFloats<lanes>*>(score.data()) + slot * layout.outputs,
-                                        layout.outputs, batch.labels[batch.indices[first + slot]], share);
+                differentiate_loss<Vec>(VectorScores<lanes>{score.data() + slot * layout.outputs * lanes}, layout.outputs,
+                                        batch.labels[batch.indices[first + slot]], share);
             }
             backward<activation>(images, count);
         }

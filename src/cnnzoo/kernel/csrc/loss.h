@@ -10,6 +10,14 @@
 namespace cnnzoo {
 namespace {
 
+// Scores of `width` images, or of as many networks: [class][lane].
+template <int width>
+struct VectorScores {
+    float* at;
+    Floats<width> get(int k) const { return load<width>(at + k * width); }
+    void set(int k, Floats<width> x) const { store<width>(at + k * width, x); }
+};
+
 class LossGradient {
     static constexpr int width = lanes < 8 ? lanes : 8;  // images at once
     using Vec = Floats<width>;
@@ -30,7 +38,7 @@ class LossGradient {
             for (int k = 0; k < classes; ++k) {
                 for (int i = 0; i < width; ++i) table[static_cast<std::size_t>(k * width + i)] = of[i][k];
             }
-            softmax<Vec>(reinterpret_cast<StoredFloats<width>*>(table.data()), classes, share);
+            softmax<Vec>(VectorScores<width>{table.data()}, classes, share);
             for (int k = 0; k < classes; ++k) {
                 for (int i = 0; i < width; ++i) of[i][k] = table[static_cast<std::size_t>(k * width + i)];
             }

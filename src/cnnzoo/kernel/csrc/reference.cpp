@@ -193,7 +193,7 @@ class ReferencePasses final : public SinglePasses {
         for (int i = 0; i < batch.size; ++i) {
             const float* image = image_at(batch, i);
             forward(weights, image, static_cast<std::uint32_t>(i), drop);
-            differentiate_loss<float>(score.data(), layout.outputs, batch.labels[batch.indices[i]],
+            differentiate_loss<float>(Scores{score.data()}, layout.outputs, batch.labels[batch.indices[i]],
                                1.0f / static_cast<float>(batch.size));
             backward_dense();
             for (size_t l = maps.size(); l-- > 0;) {

@@ -39,8 +39,6 @@ template <int width>
 using Floats = typename VectorOf<width>::Floats;
 template <int width>
 using Words = typename VectorOf<width>::Words;
-template <int width>
-using StoredFloats = typename VectorOf<width>::Unaligned;  // in an array of floats
 
 template <int width>
 CNNZOO_INLINE Floats<width> load(const float* from) {
