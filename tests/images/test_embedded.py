@@ -37,6 +37,16 @@ def test_the_data_set_is_one_thing(mnist5k: ImageSet) -> None:
     assert mnist5k.digest == "596b845d3d19002b1e1b4ec167b49bf89b8bdcf2836d181962340d6754b52b32"
 
 
+def test_the_larger_images_have_a_border_and_nothing_else(mnist5k: ImageSet) -> None:
+    large = embedded.mnist5k_32([])
+    for part in ("train", "test"):
+        images, small = getattr(large, f"{part}_images"), getattr(mnist5k, f"{part}_images")
+        assert images.shape == (len(small), 32, 32, 1)
+        np.testing.assert_array_equal(images[:, 2:-2, 2:-2], small)
+        assert images.sum(dtype=np.int64) == small.sum(dtype=np.int64)
+        np.testing.assert_array_equal(getattr(large, f"{part}_labels"), getattr(mnist5k, f"{part}_labels"))
+
+
 def test_parts_are_in_random_order(mnist5k: ImageSet) -> None:
     for labels in (mnist5k.train_labels, mnist5k.test_labels):
         for end in (labels[:200], labels[-200:]):  # 20 of each digit expected, standard deviation 4

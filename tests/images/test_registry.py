@@ -36,6 +36,7 @@ def test_every_record_is_complete() -> None:
 
 PUBLISHED = {
     "mnist5k": (4_000, 1_000, 28, 1),
+    "mnist5k_32": (4_000, 1_000, 32, 1),
     "mnist": (60_000, 10_000, 28, 1),
     "fashion_mnist": (60_000, 10_000, 28, 1),
     "cifar10": (50_000, 10_000, 32, 3),
@@ -64,7 +65,7 @@ def test_svhn_is_read_from_its_training_and_then_its_test_file() -> None:
 
 
 def test_an_unknown_data_set_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(CnnzooError, match="no data set `imagenet`; the registry has mnist5k, mnist"):
+    with pytest.raises(CnnzooError, match="no data set `imagenet`; the registry has mnist5k, mnist5k_32, mnist"):
         prepare("imagenet", [], tmp_path)
 
 

@@ -4,8 +4,8 @@ Builds: `sanitize` (AddressSanitizer and UndefinedBehaviorSanitizer), `x86-64-v3
 without Python, `neon`; without arguments all that this machine can make and run. Each is compiled in build/ and takes
 the place of the installed kernel in a process of its own. Needs the build requirements (`pip install .[build]`).
 
-`neon` is native_bits.cpp, compiled for 64-bit ARM and run by qemu (Debian: g++-aarch64-linux-gnu, qemu-user): its digest
-must be DIGEST. `program` is the same for this machine. The exit status is 0 if all pass.
+`neon` is native_bits.cpp, compiled for 64-bit ARM and run by qemu (Debian: g++-aarch64-linux-gnu, qemu-user): its
+digest must be DIGEST. `program` is the same for this machine. The exit status is 0 if all pass.
 """
 
 import hashlib

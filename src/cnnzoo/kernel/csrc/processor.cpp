@@ -3,14 +3,22 @@
 
 namespace cnnzoo {
 
+// Feature by feature, as clang knows the names of the levels from version 16 on only. CMakeLists.txt asks the same.
 bool processor_fits() {
 #if defined(CNNZOO_X86_64_V4)
-    return __builtin_cpu_supports("x86-64-v4");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
 #elif defined(CNNZOO_X86_64_V3)
-    return __builtin_cpu_supports("x86-64-v3");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("bmi2");
 #else
     return true;
 #endif
 }
 
 }  // namespace cnnzoo
+
+#if defined(CNNZOO_PROBE)
+int main() { return !cnnzoo::processor_fits(); }
+#endif
