@@ -7,10 +7,14 @@ Shape letters: B rows of a block, P parameters of a row, C channels in, U channe
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnzoo.core.arithmetic import LN2_HIGH, LN2_LOW, exp, fold, log, log1p
+from cnnzoo.features.eigenvalues import eigenvalues
+from cnnzoo.features.exact_products import gram, product
 from cnnzoo.features.parts import Channels, Layer, Products, Spectra, chain_rank, select_layers
 from cnnzoo.network.layout import Layout
 
@@ -23,12 +27,12 @@ def describe_spectra(part: Spectra, layout: Layout, block: Floats) -> Doubles:
 
     Rows that are not finite in a layer have NaN there. Rounding: s is exact to about 1e-8 of the layer's largest.
     """
-    columns = []
+    scaled = []
     for layer in select_layers(layout, part.layers, part.name):
-        columns.append(_log_singular_values([_unfolded(layer, block)]))
+        scaled.append(_scaled(_unfolded(layer, block)))
         if layer.positions > 1:
-            columns.append(_log_singular_values([_summed(layer, block)]))
-    return np.concatenate(columns, axis=1)
+            scaled.append(_scaled(_summed(layer, block)))
+    return np.concatenate(_log_singular_values(scaled), axis=1)
 
 
 def describe_channels(part: Channels, layout: Layout, block: Floats) -> Doubles:
@@ -37,19 +41,22 @@ def describe_channels(part: Channels, layout: Layout, block: Floats) -> Doubles:
     for layer in select_layers(layout, part.layers, part.name):
         kernel = _kernel(layer, block)  # (B, positions, C, U)
         bias = block[:, layer.bias.start : layer.bias.end].astype(np.float64)
-        outgoing = np.sqrt(np.einsum("bpcu,bpcu->bu", kernel, kernel))
-        incoming = np.sqrt(np.einsum("bpcu,bpcu->bc", kernel, kernel))
-        columns += [bias, outgoing, incoming, kernel.mean(axis=(1, 2))]
+        squares = fold(kernel * kernel, axis=1)  # (B, C, U)
+        outgoing, incoming = np.sqrt(fold(squares, axis=1)), np.sqrt(fold(squares, axis=2))
+        mean = fold(fold(kernel, axis=1), axis=1) / (layer.positions * layer.inputs)
+        columns += [bias, outgoing, incoming, mean]
     return np.concatenate([np.sort(column, axis=1) for column in columns], axis=1)
 
 
 def describe_products(part: Products, layout: Layout, block: Floats) -> Doubles:
     """Return log(1 + s) of the singular values of products of layers (B, F); NaN for rows that are not finite."""
-    columns = []
+    scaled, ranks = [], []
     for chain in part.chains(layout):
         matrices = [_unfolded(chain[0], block), *(_summed(layer, block) for layer in chain[1:])]
-        columns.append(_log_singular_values(matrices)[:, : chain_rank(chain)])
-    return np.concatenate(columns, axis=1)
+        scaled.append(_scaled_product(matrices))
+        ranks.append(chain_rank(chain))
+    values = zip(_log_singular_values(scaled), ranks, strict=True)
+    return np.concatenate([value[:, :rank] for value, rank in values], axis=1)
 
 
 def _kernel(layer: Layer, block: Floats) -> Doubles:
@@ -63,27 +70,56 @@ def _unfolded(layer: Layer, block: Floats) -> Doubles:
 
 
 def _summed(layer: Layer, block: Floats) -> Doubles:
-    return np.asarray(_kernel(layer, block).sum(axis=1))  # (B, C, U)
+    return fold(_kernel(layer, block), axis=1)  # (B, C, U)
 
 
-def _log_singular_values(matrices: Sequence[Doubles]) -> Doubles:
-    """Return log(1 + s), descending, of the product of matrices (B, m, n) (B, n, k) ...: (B, min(m, k)).
+class _Scaled(NamedTuple):
+    """Matrices divided by powers of two, so that nothing overflows."""
 
-    From the eigenvalues of the smaller Gram matrix: five times as fast as a singular value decomposition. Each matrix
-    is divided by its largest entry first, so that nothing overflows.
+    matrices: Doubles
+    """(B, m, n), 0 for those that are not finite."""
+    logarithms: Doubles
+    """Of what they were divided by, (B,); NaN for those that are not finite."""
+
+
+def _scaled(matrices: Doubles) -> _Scaled:
+    largest = np.maximum(matrices.max(axis=(1, 2)), -matrices.min(axis=(1, 2)))
+    finite = np.isfinite(largest)
+    exponents = np.frexp(np.where(finite, largest, 0))[1]
+    scaled = matrices * np.ldexp(1.0, -exponents)[:, None, None]
+    scaled[~finite] = 0
+    return _Scaled(scaled, np.where(finite, exponents * (LN2_HIGH + LN2_LOW), np.nan))
+
+
+def _scaled_product(matrices: Sequence[Doubles]) -> _Scaled:
+    """Return the product of matrices (B, m, n) (B, n, k) ...: (B, m, k)."""
+    result = _scaled(matrices[0])
+    for matrix in matrices[1:]:
+        factor = _scaled(matrix)
+        result = _Scaled(product(result.matrices, factor.matrices), result.logarithms + factor.logarithms)
+    return result
+
+
+def _log_singular_values(several: Sequence[_Scaled]) -> list[Doubles]:
+    """Return log(1 + s), descending, of matrices (B, m, n) of any shapes: (B, min(m, n)) each.
+
+    From the eigenvalues of the smaller Gram matrix: five times as fast as a singular value decomposition. Those of one
+    size are taken together.
     """
-    logarithm = np.zeros(len(matrices[0]))  # of all that was divided by, (B,)
-    product: Doubles | None = None
-    for matrix in matrices:
-        largest = np.abs(matrix).max(axis=(1, 2))
-        logarithm += np.log(np.where(largest == 0, 1, largest))
-        usable = (largest > 0) & np.isfinite(largest)
-        scaled = np.where(usable[:, None, None], matrix, 0) / np.where(usable, largest, 1)[:, None, None]
-        product = scaled if product is None else product @ scaled
-    assert product is not None
-    flipped = product.transpose(0, 2, 1)
-    gram = product @ flipped if product.shape[1] < product.shape[2] else flipped @ product
-    squares = np.maximum(np.linalg.eigvalsh(gram)[:, ::-1], 0)
-    with np.errstate(divide="ignore"):  # log(0) = -inf stands for s = 0
-        logs = np.where(np.isfinite(logarithm)[:, None], np.log(squares) / 2 + logarithm[:, None], np.nan)
-    return np.asarray(np.logaddexp(0, logs))
+    grams = [gram(_upright(each.matrices)) for each in several]
+    found: dict[int, list[Doubles]] = {}
+    for size in {each.shape[1] for each in grams}:
+        together = [each for each in grams if each.shape[1] == size]
+        found[size] = np.split(eigenvalues(np.concatenate(together)), len(together))
+    values = [found[each.shape[1]].pop(0)[:, ::-1] for each in grams]
+    return [_log_one_plus(squares, each.logarithms) for squares, each in zip(values, several, strict=True)]
+
+
+def _upright(matrices: Doubles) -> Doubles:
+    return matrices.transpose(0, 2, 1) if matrices.shape[1] < matrices.shape[2] else matrices
+
+
+def _log_one_plus(squares: Doubles, logarithms: Doubles) -> Doubles:
+    """Return log(1 + s) (B, n) of s = exp(logarithms) * sqrt(squares), where s may be too large for a number."""
+    logs = log(np.maximum(squares, 0)) / 2 + logarithms[:, None]
+    return np.maximum(logs, 0) + log1p(exp(-np.abs(logs)))

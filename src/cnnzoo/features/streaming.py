@@ -55,10 +55,18 @@ def compute(
         for describe, table in others:
             with np.errstate(over="ignore", invalid="ignore"):  # rows with huge weights, infinity or NaN
                 table[rows] = describe(block, activations[rows] if activations is not None else ())
+        for table in tables:
+            _make_canonical(table[rows])
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(max(1, threads)) as pool:
         list(pool.map(work, range(0, len(weights), BLOCK_ROWS)))
     return tables
+
+
+def _make_canonical(table: Floats) -> None:
+    """Leave one kind of zero and of NaN: which one comes out of a sort or a maximum depends on the processor."""
+    table += np.float32(0)  # -0.0 becomes 0.0
+    table[np.isnan(table)] = np.nan
 
 
 def _describer(part: Spectra | Channels | Products | Probes, layout: Layout) -> Describe:
