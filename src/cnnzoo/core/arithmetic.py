@@ -136,7 +136,10 @@ def log1p(x: ArrayLike) -> Doubles:
 
 
 def exp(x: ArrayLike) -> Doubles:
-    """Return e to the power of x, float64, within 1 ulp where the result is a normal number. Source: fdlibm, e_exp.c."""
+    """Return e to the power of x, float64, within 1 ulp where the result is a normal number.
+
+    Source: fdlibm, e_exp.c.
+    """
     x = np.minimum(np.maximum(np.asarray(x, np.float64), -FARTHEST), FARTHEST)
     k = np.floor(x / (LN2_HIGH + LN2_LOW) + 0.5)
     high, low = x - k * LN2_HIGH, k * LN2_LOW
@@ -152,18 +155,17 @@ def fold(terms: Doubles, axis: int = 0) -> Doubles:
 
     The order of the additions depends on the length of the axis alone, and each runs over whole arrays.
     """
-    before = (slice(None),) * (axis % terms.ndim)
-    while (count := terms.shape[axis]) > 1:
-        half = count // 2
-        first, second = terms[(*before, slice(half))], terms[(*before, slice(half, 2 * half))]
-        if count % 2:
-            folded = terms[(*before, slice(half + 1))].copy()  # its last place holds the odd one
-            np.add(first, second, out=folded[(*before, slice(half))])
-            folded[(*before, half)] = terms[(*before, count - 1)]
+    terms = np.moveaxis(terms, axis, 0)
+    while len(terms) > 1:
+        half = len(terms) // 2
+        if len(terms) % 2:
+            folded = terms[: half + 1].copy(order="K")
+            np.add(terms[:half], terms[half:-1], out=folded[:half])
+            folded[half] = terms[-1]
         else:
-            folded = first + second
+            folded = terms[:half] + terms[half:]
         terms = folded
-    return np.asarray(terms[(*before, 0)])
+    return np.asarray(terms[0])
 
 
 def normal_quantile(probability: ArrayLike) -> Doubles:

@@ -80,7 +80,8 @@ def _reflect(rest: Doubles, column: Doubles) -> Doubles:
 def _make_diagonal(diagonal: Doubles, squares: Doubles) -> None:
     """Make the first off-diagonal entry of tridiagonal matrices negligible: the first of `diagonal` is an eigenvalue.
 
-    `diagonal` (n, B) and `squares` of the entries beside it (n, B), the last row unused, become those of similar matrices.
+    `diagonal` (n, B) and `squares` (n, B) of the entries beside it, the last row unused, become those of similar
+    matrices.
     """
     np.maximum(squares, NOTHING, out=squares)
     for _ in range(SWEEPS):
@@ -97,23 +98,30 @@ def _make_diagonal(diagonal: Doubles, squares: Doubles) -> None:
 
 
 def _sweep(diagonal: Doubles, squares: Doubles) -> None:
-    """Make one step of QL, from the last row to the first, with Wilkinson's shift (A,)."""
+    """Make one step of QL, from the last row to the first, with Wilkinson's shift (A,).
+
+    What a row needs of the row before it is computed in the loop, all else at once for all rows.
+    """
     beside = np.sqrt(squares[0])
     half = (diagonal[1] - diagonal[0]) / (2 * beside)
     shift = diagonal[0] - beside / (half + np.copysign(np.sqrt(half * half + 1), half))
-    cosine, sine = np.ones_like(shift), np.zeros_like(shift)  # squared, of the rotation in the plane of two rows
-    gamma = diagonal[-1] - shift
-    p = gamma * gamma
+    shifted = diagonal - shift
+    sums, sines = np.empty_like(diagonal), np.empty_like(diagonal)  # sines and cosines of the rotations are squared
+    cosine, product = np.empty_like(shift), np.empty_like(shift)
+    gammas = shifted.copy()
+    p = np.maximum(gammas[-1] * gammas[-1], NOTHING)
     for row in range(len(diagonal) - 2, -1, -1):
-        square, entry = squares[row], diagonal[row]
-        r = p + square
-        squares[row + 1] = sine * r
-        before = cosine
-        cosine, sine = p / r, square / r
-        following = cosine * (entry - shift) - sine * gamma
-        diagonal[row + 1] = gamma + (entry - following)
-        gamma = following
-        p = np.where(cosine > NOTHING, gamma * gamma / np.maximum(cosine, NOTHING), before * square)
-    squares[0] = sine * p
-    diagonal[0] = shift + gamma
+        r, sine, gamma = sums[row], sines[row], gammas[row]
+        np.add(p, squares[row], out=r)
+        np.divide(p, r, out=cosine)
+        np.divide(squares[row], r, out=sine)
+        gamma *= cosine
+        gamma -= np.multiply(sine, gammas[row + 1], out=product)
+        np.multiply(gamma, gamma, out=p)
+        np.maximum(p, NOTHING, out=p)
+        p /= cosine
+    diagonal[1:] = gammas[1:] + (diagonal[:-1] - gammas[:-1])
+    diagonal[0] = shift + gammas[0]
+    squares[1:-1] = sines[1:-1] * sums[:-2]
+    squares[0] = sines[0] * p
     np.maximum(squares, NOTHING, out=squares)
