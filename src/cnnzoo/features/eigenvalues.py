@@ -43,7 +43,7 @@ def eigenvalues(matrices: Doubles) -> Doubles:
         _make_tridiagonal(np.ascontiguousarray(scaled), diagonal[:, tile], squares[:, tile])
     for place in range(size - 1):
         _make_diagonal(diagonal[place:], squares[place:])
-    return np.sort(np.ldexp(diagonal, exponents).T, axis=1)
+    return np.sort(np.ascontiguousarray(np.ldexp(diagonal, exponents).T), axis=1)
 
 
 def _make_tridiagonal(matrices: Doubles, diagonal: Doubles, squares: Doubles) -> None:
@@ -55,7 +55,7 @@ def _make_tridiagonal(matrices: Doubles, diagonal: Doubles, squares: Doubles) ->
         squares[place] = _reflect(rest, matrices[place + 1 :, place])
     if size > 1:
         diagonal[-2] = matrices[-2, -2]
-        squares[-2] = matrices[-1, -2] ** 2
+        squares[-2] = matrices[-1, -2] * matrices[-1, -2]
     diagonal[-1] = matrices[-1, -1]
 
 

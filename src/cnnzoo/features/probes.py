@@ -141,7 +141,7 @@ class _Answers:
     @property
     def floor(self) -> Doubles:
         """The variance of logits that counts as none, (N,)."""
-        return self.negligible**2 + FLOOR
+        return self.negligible * self.negligible + FLOOR
 
     def by_family(self, values: Doubles) -> Doubles:
         """(N, B, ...) -> (N, F, I * V, ...)."""
@@ -267,7 +267,7 @@ def _entropy(probabilities: Doubles) -> Doubles:
 
 
 def _descending(values: Doubles) -> Doubles:
-    return np.asarray(np.sort(values, axis=-1)[..., ::-1])
+    return -np.sort(-values, axis=-1)  # contiguous: sums do not depend on the layout
 
 
 def _quantiles(quantities: Found, percent: Sequence[int]) -> dict[str, Doubles]:
@@ -278,7 +278,7 @@ def _quantiles(quantities: Found, percent: Sequence[int]) -> dict[str, Doubles]:
 
 def _singular_values(matrices: Doubles) -> Doubles:
     """Return the singular values of (N, B, K), descending, (N, K): from Gram matrices, to 1e-8 of the largest."""
-    return np.asarray(np.sqrt(np.maximum(eigenvalues(gram(matrices)), 0))[:, ::-1])
+    return _descending(np.sqrt(np.maximum(eigenvalues(gram(matrices)), 0)))
 
 
 def _rank(singular_values: Doubles, scale: Doubles) -> Doubles:

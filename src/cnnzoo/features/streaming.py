@@ -51,9 +51,9 @@ def compute(
     def work(start: int) -> None:
         rows = slice(start, min(start + BLOCK_ROWS, len(weights)))
         block = read_rows(weights, rows.start, rows.stop)
-        plan.describe(block, [table[rows] for _, table in streamed])
-        for describe, table in others:
-            with np.errstate(over="ignore", invalid="ignore"):  # rows with huge weights, infinity or NaN
+        with np.errstate(over="ignore", invalid="ignore"):  # rows with huge weights, infinity or NaN
+            plan.describe(block, [table[rows] for _, table in streamed])
+            for describe, table in others:
                 table[rows] = describe(block, activations[rows] if activations is not None else ())
         for table in tables:
             _make_canonical(table[rows])
