@@ -1,7 +1,7 @@
 """Digests of all bits of features, of rows and answers that are hard to compute: `python tests/features/bits.py`.
 
-They are those of the table that is stored (float32), and of the descriptions of given answers before they are rounded
-to it (float64).
+They are those of the tables that are stored (float32), and of what is computed in float64 before it is rounded to them,
+which would hide most differences of last bits.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import hashlib
 import numpy as np
 
 from cnnzoo import features
+from cnnzoo.features.invariants import describe_channels, describe_products, describe_spectra
 from cnnzoo.features.probe_images import probe_images
 from cnnzoo.features.probes import describe_hidden, describe_logits
 from cnnzoo.network.layout import Architecture, Layout, layout_of
@@ -18,7 +19,12 @@ LAYOUTS = {
     "other": (layout_of(Architecture(num_units=21, num_layers=2, num_channels=3, num_classes=7)), "0,1,2"),
 }
 SETS = ("wstats-layers:{}-qts:0,10,33.3,50,75,100", "wnorm-layers:{}-l1", "wnorm-layers:{}-l2")
-SETS += ("wspectra-layers:{}", "wchannels-layers:{}", "wproducts-layers:{}")
+DESCRIBED = {
+    "wspectra-layers:{}": describe_spectra,
+    "wchannels-layers:{}": describe_channels,
+    "wproducts-layers:{}": describe_products,
+}
+SETS += tuple(DESCRIBED)
 
 
 def hard_networks(layout: Layout) -> np.ndarray:
@@ -69,15 +75,21 @@ def digests() -> dict[str, str]:
         for name in ("wstats-glob", *SETS):
             (table,) = features.compute(hard_networks(layout), layout, features.parse(name.format(layers)))
             found[f"{kind} {name.format(layers)}"] = _digest(table)
+        for name, describe in DESCRIBED.items():
+            with np.errstate(over="ignore", invalid="ignore"):
+                (part,) = features.parse(name.format(layers))
+                found[f"{kind} {name.format(layers)} float64"] = _digest(describe(part, layout, hard_networks(layout)))
     logits, maps = hard_answers()
     for name, described in (("logits", describe_logits(logits)), ("hidden", describe_hidden(maps))):
-        found[f"probes of {name}"] = _digest(np.stack([described[column] for column in sorted(described)]) + 0.0)
+        found[f"probes of {name}"] = _digest(np.stack([described[column] for column in sorted(described)]))
     for side in (28, 31):
         found[f"probe images {side}"] = _digest(probe_images(side))
     return found
 
 
 def _digest(values: np.ndarray) -> str:
+    if values.dtype == np.float64:  # one kind of zero and of NaN, as in the tables
+        values = np.where(np.isnan(values), np.nan, values + 0.0)
     return hashlib.sha256(values.tobytes()).hexdigest()
 
 
