@@ -29,7 +29,8 @@ def run_on(processor: dict[str, str], *arguments: str) -> str:
     """Return what Python prints for some arguments; asserts that NumPy has obeyed."""
     check = "from processors import DISPATCHED as on; import json; print(json.dumps(on))"
     off = processor.get("NPY_DISABLE_CPU_FEATURES", "").split()
-    environment = os.environ | processor | {"PYTHONPATH": str(ROOT / "tests")}
+    paths = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]  # kept: a copy of the project has it
+    environment = os.environ | processor | {"PYTHONPATH": os.pathsep.join(paths)}
     on = _output([sys.executable, "-c", check], environment)
     assert not set(off) & set(on.replace('"', " ").replace(",", " ").split()), f"{on} in spite of {off}"
     return _output([sys.executable, *arguments], environment)
