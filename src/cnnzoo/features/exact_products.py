@@ -23,21 +23,20 @@ SMALLEST_EXPONENT = -900
 """Entries of a matrix are taken relative to at least 2 to this power: what is below 2^-944 counts as 0."""
 
 
-def product(left: Doubles, right: Doubles) -> Doubles:
-    """Return left @ right (B, m, k) of matrices (B, m, n) and (B, n, k), all finite as their products must be.
+def product(left: Doubles, right: Doubles) -> tuple[Doubles, Integers]:
+    """Return p (B, m, k) and e (B,) of finite matrices (B, m, n) and (B, n, k): left @ right = 2^e * p.
 
-    Rounding: to about 2^-43 of the product of their largest entries; that of the two low parts is left out.
+    Nothing overflows, however many products follow each other. Rounding: to about 2^-43 of the product of their largest
+    entries; that of the two low parts is left out.
     """
-    columns, bits = right.shape[2], _bits(left.shape[2])
+    bits = _bits(left.shape[2])
     high, low, exponents = _split(left, bits)
     right_high, right_low, right_exponents = _split(right, bits)
-    first = high @ np.concatenate([right_high, right_low], axis=2)  # (B, m, 2 k)
-    cross = first[:, :, columns:]
-    cross += low @ right_high  # exact
-    cross *= 2.0**-bits
-    cross += first[:, :, :columns]
-    cross *= np.ldexp(1.0, exponents + right_exponents - 2 * bits)[:, None, None]
-    return np.asarray(cross)
+    result = high @ right_low
+    result += low @ right_high  # exact
+    result *= 2.0**-bits
+    result += high @ right_high
+    return np.asarray(result), exponents + right_exponents - 2 * bits
 
 
 def gram(matrices: Doubles) -> Doubles:

@@ -35,9 +35,9 @@ def describe_spectra(part: Spectra, layout: Layout, block: Floats) -> Doubles:
 
     def matrices(rows: Floats) -> Iterator[_Scaled]:
         for layer in layers:
-            yield _scaled(_unfolded(layer, rows))
+            yield _unfolded(layer, rows)
             if layer.positions > 1:
-                yield _scaled(_summed(layer, rows))
+                yield _summed(layer, rows)
 
     return np.concatenate(_log_singular_values(matrices, block), axis=1)
 
@@ -53,8 +53,8 @@ def describe_products(part: Products, layout: Layout, block: Floats) -> Doubles:
     chains = part.chains(layout)
 
     def matrices(rows: Floats) -> Iterator[_Scaled]:
-        first = cache(lambda layer: _scaled(_unfolded(layer, rows)))
-        following = cache(lambda layer: _scaled(_summed(layer, rows)))
+        first = cache(lambda layer: _unfolded(layer, rows))
+        following = cache(lambda layer: _summed(layer, rows))
         for chain in chains:
             yield reduce(_product, map(following, chain[1:]), first(chain[0]))
 
@@ -83,34 +83,36 @@ def _kernel(layer: Layer, block: Floats) -> Doubles:
     return flat.reshape(len(block), layer.positions, layer.inputs, layer.outputs)
 
 
-def _unfolded(layer: Layer, block: Floats) -> Doubles:
-    return _kernel(layer, block).reshape(len(block), -1, layer.outputs)  # (B, positions * C, U)
-
-
-def _summed(layer: Layer, block: Floats) -> Doubles:
-    return fold(_kernel(layer, block), axis=1)  # (B, C, U)
-
-
 class _Scaled(NamedTuple):
-    """Matrices divided by powers of two, so that nothing overflows."""
+    """Matrices of any size: 2^exponents * matrices."""
 
     matrices: Doubles
     """(B, m, n), 0 for those that are not finite."""
-    logarithms: Doubles
-    """Of what they were divided by, (B,); NaN for those that are not finite."""
+    exponents: Doubles
+    """(B,), NaN for those that are not finite."""
 
 
-def _scaled(matrices: Doubles) -> _Scaled:
-    largest = np.maximum(matrices.max(axis=(1, 2)), -matrices.min(axis=(1, 2)))
-    finite = np.isfinite(largest)
-    exponents = np.frexp(np.where(finite, largest, 0))[1]
-    scaled = matrices * np.ldexp(1.0, -exponents)[:, None, None]
-    scaled[~finite] = 0
-    return _Scaled(scaled, np.where(finite, exponents * (LN2_HIGH + LN2_LOW), np.nan))
+def _finite(layer: Layer, rows: Floats) -> tuple[Doubles, Doubles]:
+    """Return a layer's kernels (B, positions, C, U) and their exponents (B,)."""
+    finite = np.isfinite(rows[:, layer.kernel.start : layer.kernel.end]).all(axis=1)
+    kernel = _kernel(layer, rows)
+    kernel[~finite] = 0
+    return kernel, np.where(finite, 0.0, np.nan)
+
+
+def _unfolded(layer: Layer, rows: Floats) -> _Scaled:
+    kernel, exponents = _finite(layer, rows)
+    return _Scaled(kernel.reshape(len(rows), -1, layer.outputs), exponents)  # (B, positions * C, U)
+
+
+def _summed(layer: Layer, rows: Floats) -> _Scaled:
+    kernel, exponents = _finite(layer, rows)
+    return _Scaled(fold(kernel, axis=1), exponents)  # (B, C, U)
 
 
 def _product(left: _Scaled, right: _Scaled) -> _Scaled:
-    return _Scaled(product(left.matrices, right.matrices), left.logarithms + right.logarithms)
+    matrices, exponents = product(left.matrices, right.matrices)
+    return _Scaled(matrices, left.exponents + right.exponents + exponents)
 
 
 def _log_singular_values(matrices: Callable[[Floats], Iterable[_Scaled]], block: Floats) -> list[Doubles]:
@@ -120,8 +122,7 @@ def _log_singular_values(matrices: Callable[[Floats], Iterable[_Scaled]], block:
     size are taken together, for the whole block.
     """
     chunks = [
-        [_Scaled(gram(_upright(each.matrices)), each.logarithms) for each in matrices(rows)]
-        for rows in _in_cache(block)
+        [_Scaled(gram(_upright(each.matrices)), each.exponents) for each in matrices(rows)] for rows in _in_cache(block)
     ]
     several = [_Scaled(*map(np.concatenate, zip(*chunk, strict=True))) for chunk in zip(*chunks, strict=True)]
     found: dict[int, list[Doubles]] = {}
@@ -129,14 +130,14 @@ def _log_singular_values(matrices: Callable[[Floats], Iterable[_Scaled]], block:
         together = [each.matrices for each in several if each.matrices.shape[1] == size]
         found[size] = np.split(eigenvalues(np.concatenate(together)), len(together))
     squares = [found[each.matrices.shape[1]].pop(0)[:, ::-1] for each in several]
-    return [_log_one_plus(square, each.logarithms) for square, each in zip(squares, several, strict=True)]
+    return [_log_one_plus(square, each.exponents) for square, each in zip(squares, several, strict=True)]
 
 
 def _upright(matrices: Doubles) -> Doubles:
     return matrices.transpose(0, 2, 1) if matrices.shape[1] < matrices.shape[2] else matrices
 
 
-def _log_one_plus(squares: Doubles, logarithms: Doubles) -> Doubles:
-    """Return log(1 + s) (B, n) of s = exp(logarithms) * sqrt(squares), where s may be too large for a number."""
-    logs = log(np.maximum(squares, 0)) / 2 + logarithms[:, None]
+def _log_one_plus(squares: Doubles, exponents: Doubles) -> Doubles:
+    """Return log(1 + s) (B, n) of s = 2^exponents * sqrt(squares), where s may be too large for a number."""
+    logs = log(np.maximum(squares, 0)) / 2 + (exponents * (LN2_HIGH + LN2_LOW))[:, None]
     return np.maximum(logs, 0) + log1p(exp(-np.abs(logs)))
