@@ -35,9 +35,10 @@ def describe_spectra(part: Spectra, layout: Layout, block: Floats) -> Doubles:
 
     def matrices(rows: Floats) -> Iterator[_Scaled]:
         for layer in layers:
-            yield _unfolded(layer, rows)
+            kernels = _finite(layer, rows)
+            yield _unfolded(kernels)
             if layer.positions > 1:
-                yield _summed(layer, rows)
+                yield _summed(kernels)
 
     return np.concatenate(_log_singular_values(matrices, block), axis=1)
 
@@ -53,10 +54,10 @@ def describe_products(part: Products, layout: Layout, block: Floats) -> Doubles:
     chains = part.chains(layout)
 
     def matrices(rows: Floats) -> Iterator[_Scaled]:
-        first = cache(lambda layer: _unfolded(layer, rows))
-        following = cache(lambda layer: _summed(layer, rows))
+        kernels = cache(lambda layer: _finite(layer, rows))
+        summed = cache(lambda layer: _summed(kernels(layer)))
         for chain in chains:
-            yield reduce(_product, map(following, chain[1:]), first(chain[0]))
+            yield reduce(_product, map(summed, chain[1:]), _unfolded(kernels(chain[0])))
 
     values = zip(_log_singular_values(matrices, block), chains, strict=True)
     return np.concatenate([value[:, : chain_rank(chain)] for value, chain in values], axis=1)
@@ -84,35 +85,34 @@ def _kernel(layer: Layer, block: Floats) -> Doubles:
 
 
 class _Scaled(NamedTuple):
-    """Matrices of any size: 2^exponents * matrices."""
+    """Matrices or kernels of any size: 2^exponents * values."""
 
-    matrices: Doubles
-    """(B, m, n), 0 for those that are not finite."""
+    values: Doubles
+    """(B, m, n) or (B, positions, C, U), 0 for those that are not finite."""
     exponents: Doubles
     """(B,), NaN for those that are not finite."""
 
 
-def _finite(layer: Layer, rows: Floats) -> tuple[Doubles, Doubles]:
-    """Return a layer's kernels (B, positions, C, U) and their exponents (B,)."""
+def _finite(layer: Layer, rows: Floats) -> _Scaled:
+    """Return a layer's kernels (B, positions, C, U)."""
     finite = np.isfinite(rows[:, layer.kernel.start : layer.kernel.end]).all(axis=1)
-    kernel = _kernel(layer, rows)
-    kernel[~finite] = 0
-    return kernel, np.where(finite, 0.0, np.nan)
+    kernels = _kernel(layer, rows)
+    kernels[~finite] = 0
+    return _Scaled(kernels, np.where(finite, 0.0, np.nan))
 
 
-def _unfolded(layer: Layer, rows: Floats) -> _Scaled:
-    kernel, exponents = _finite(layer, rows)
-    return _Scaled(kernel.reshape(len(rows), -1, layer.outputs), exponents)  # (B, positions * C, U)
+def _unfolded(kernels: _Scaled) -> _Scaled:
+    count, positions, inputs, outputs = kernels.values.shape
+    return _Scaled(kernels.values.reshape(count, positions * inputs, outputs), kernels.exponents)
 
 
-def _summed(layer: Layer, rows: Floats) -> _Scaled:
-    kernel, exponents = _finite(layer, rows)
-    return _Scaled(fold(kernel, axis=1), exponents)  # (B, C, U)
+def _summed(kernels: _Scaled) -> _Scaled:
+    return _Scaled(fold(kernels.values, axis=1), kernels.exponents)  # (B, C, U)
 
 
 def _product(left: _Scaled, right: _Scaled) -> _Scaled:
-    matrices, exponents = product(left.matrices, right.matrices)
-    return _Scaled(matrices, left.exponents + right.exponents + exponents)
+    values, exponents = product(left.values, right.values)
+    return _Scaled(values, left.exponents + right.exponents + exponents)
 
 
 def _log_singular_values(matrices: Callable[[Floats], Iterable[_Scaled]], block: Floats) -> list[Doubles]:
@@ -122,14 +122,14 @@ def _log_singular_values(matrices: Callable[[Floats], Iterable[_Scaled]], block:
     size are taken together, for the whole block.
     """
     chunks = [
-        [_Scaled(gram(_upright(each.matrices)), each.exponents) for each in matrices(rows)] for rows in _in_cache(block)
+        [_Scaled(gram(_upright(each.values)), each.exponents) for each in matrices(rows)] for rows in _in_cache(block)
     ]
     several = [_Scaled(*map(np.concatenate, zip(*chunk, strict=True))) for chunk in zip(*chunks, strict=True)]
     found: dict[int, list[Doubles]] = {}
-    for size in {each.matrices.shape[1] for each in several}:
-        together = [each.matrices for each in several if each.matrices.shape[1] == size]
+    for size in {each.values.shape[1] for each in several}:
+        together = [each.values for each in several if each.values.shape[1] == size]
         found[size] = np.split(eigenvalues(np.concatenate(together)), len(together))
-    squares = [found[each.matrices.shape[1]].pop(0)[:, ::-1] for each in several]
+    squares = [found[each.values.shape[1]].pop(0)[:, ::-1] for each in several]
     return [_log_one_plus(square, each.exponents) for square, each in zip(squares, several, strict=True)]
 
 
