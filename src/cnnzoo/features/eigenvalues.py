@@ -20,6 +20,8 @@ Doubles = NDArray[np.float64]
 
 TILE = 1 << 17
 """Entries of the matrices that are made tridiagonal together: they stay in a core's cache (measured)."""
+LEAST = 16
+"""Fewest matrices, however large, that are made tridiagonal together: arrays of fewer columns are slow."""
 NEGLIGIBLE = 2.0**-106
 """Squares of off-diagonal entries up to this share of the squared largest entry are taken as none."""
 NOTHING = 2.0**-200
@@ -36,7 +38,7 @@ def eigenvalues(matrices: Doubles) -> Doubles:
     count, size, _ = matrices.shape
     exponents = exponents_of(matrices)
     diagonal, squares = np.empty((size, count)), np.full((size, count), NOTHING)
-    step = max(1, TILE // size**2)
+    step = max(LEAST, TILE // size**2)
     for start in range(0, count, step):
         tile = slice(start, start + step)
         scaled = matrices[tile].transpose(1, 2, 0) * np.ldexp(1.0, -exponents[tile])  # (n, n, B)
