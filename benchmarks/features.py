@@ -6,16 +6,20 @@ The published way (dnn_predict_accuracy.ipynb in google-research): np.apply_alon
 and np.mean for each of the 8 tensors, one core. Ours: cnnzoo.features.compute from a memory map, all cores; correctness
 is checked first. CPU time is that of all threads: on a machine that others use too, it says more than the clock.
 
-Measured on a virtual machine with 2 cores of an AMD EPYC (AVX2), Python 3.11, NumPy 2.4.6, 8,192 rows in the page
-cache, fastest and slowest of 5 rounds, while another process kept one core busy:
-    published                  974 to 1062 us a row, CPU  973 to  990
-    ours, 1 thread              25 to   26 us a row, CPU   25 to   26: 39 times the published rate
-    ours, 2 threads             16 to   21 us a row, CPU   26 to   28: 60 times; 270,000 rows in 4 to 6 s
-    wspectra, 4 layers          77 to  130 us a row, CPU  127 to  146
-    wchannels, 4 layers         20 to   31 us a row, CPU   31 to   33
-    wproducts, 4 layers         56 to   92 us a row, CPU   94 to   96
-    probes, relu networks      777 to  819 us a row, CPU 1225 to 1274: 1,290 networks/s
-    probes, tanh networks     1160 to 1199 us a row, CPU 1877 to 1914:   860 networks/s
+Measured on a virtual machine with 2 cores of an Intel Xeon (AVX-512), Python 3.11, NumPy 2.4.6, 8,192 rows in the page
+cache, fastest and slowest of 5 rounds, while compilers kept one core busy, so that two threads had one core:
+    published                  486 to  585 us a row, CPU  484 to  549
+    ours, 1 thread              22 to   25 us a row, CPU   22 to   25: 22 times the published rate
+    ours, 2 threads             22 to   24 us a row, CPU   22 to   24
+    wspectra, 4 layers         120 to  131 us a row, CPU  120 to  131
+    wchannels, 4 layers         28 to   30 us a row, CPU   28 to   30
+    wproducts, 4 layers        108 to  114 us a row, CPU  108 to  114
+    probes, relu networks      824 to  846 us a row, CPU  835 to  845: 1,210 networks/s
+    probes, tanh networks      842 to  858 us a row, CPU  854 to  867: 1,190 networks/s
+With BLAS, LAPACK and the libraries' functions, whose bits depend on the processor, the same machine took 19 us of CPU
+time a row (statistics), 94 (wspectra), 19 (wchannels), 66 (wproducts) and 733 (probes). With both cores free two
+threads make the statistics in 11 us, but spectra and products gain little from the second: their operations are short,
+and Python lets one thread at a time start one.
 What the sets are worth: CatBoost (500 trees), final accuracies of 512 networks on mnist5k, two 4-fold validations split
 by network: wstats of 4 layers R2 .939, tau .791; with wspectra .951, .811; probes alone .968, .868; wstats and probes
 .974, .874.

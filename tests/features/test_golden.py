@@ -3,8 +3,10 @@
 import golden
 import numpy as np
 import pandas as pd
+import pytest
 
 from cnnzoo import features
+from cnnzoo.features import probe_images
 
 # float32 features; `share`, `agreement` and `rank` magnify rounding (see test_probes.py).
 RTOL, ATOL = 1e-5, 1e-6
@@ -15,8 +17,17 @@ def test_probe_images_are_those_that_saved_predictors_were_trained_on():
     expected = pd.read_csv(golden.IMAGES, sep=" ").set_index(["side", "family", "variant", "pattern"])
     found = golden.describe_images()
     assert list(found.index) == list(expected.index)
-    # Rounding to levels hides the last bits of sine and exponential, but where a value lies between two levels.
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("side", [*golden.SIDES, 63])
+def test_no_pixel_of_a_probe_image_lies_between_two_levels(side, monkeypatch):
+    """So rounding to levels hides the last bits of sine, exponential and Fourier transform on every processor."""
+    rounded = []
+    monkeypatch.setattr(probe_images.np, "round", lambda levels: rounded.append(levels) or np.rint(levels))
+    probe_images.probe_images.__wrapped__(side)
+    (levels,) = rounded
+    assert np.abs(levels - np.floor(levels) - 0.5).min() > 1e-6
 
 
 def test_features_are_those_that_saved_predictors_were_trained_on():

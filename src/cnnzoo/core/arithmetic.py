@@ -16,6 +16,8 @@ Doubles = NDArray[np.float64]
 
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 """log(2) in two parts: the first has so few bits that its products with an exponent are exact."""
+FARTHEST = 800.0
+"""Beyond it, on either side, `exp` is infinite or 0."""
 
 # The odd and even terms of (log(1 + f) - 2 s) / s, s = f / (2 + f), and of exp's correction: fdlibm, Sun Microsystems.
 _LOG_ODD = 6.666666666666735130e-01, 2.857142874366239149e-01, 1.818357216161805012e-01, 1.479819860511658591e-01
@@ -98,29 +100,72 @@ _FAR_TAIL = (
 
 
 def log(x: ArrayLike) -> Doubles:
-    """Return the natural logarithm of positive finite numbers, float64, within 1 ulp.
+    """Return the natural logarithm, float64, within 1 ulp; -inf of 0, NaN of negative numbers.
 
     Source: fdlibm, e_log.c. The C++ kernel has the same (`log_of_total`).
     """
-    mantissa, exponent = np.frexp(np.asarray(x, np.float64))
+    x = np.asarray(x, np.float64)
+    mantissa, exponent = np.frexp(x)
     small = mantissa < math.sqrt(0.5)
     f = np.where(small, 2 * mantissa, mantissa) - 1
     k = (exponent - small).astype(np.float64)
-    s = f / (2 + f)
+    with np.errstate(divide="ignore", invalid="ignore"):  # at the border, see below
+        s = f / (2 + f)
     z = s * s
     half = 0.5 * f * f
     rest = (z * z) * _polynomial(_LOG_EVEN, z * z) + z * _polynomial(_LOG_ODD, z * z)
-    return np.asarray(k * LN2_HIGH - ((half - (s * (half + rest) + k * LN2_LOW)) - f))
+    logarithm = k * LN2_HIGH - ((half - (s * (half + rest) + k * LN2_LOW)) - f)
+    usual = (x > 0) & (x < np.inf)
+    return np.asarray(logarithm if usual.all() else np.where(usual, logarithm, _log_at_the_border(x)))
 
 
-def exp(x: float) -> float:
-    """Return e to the power of x, within 1 ulp where the result is a normal number. Source: fdlibm, e_exp.c."""
-    k = math.floor(x / (LN2_HIGH + LN2_LOW) + 0.5)
+def _log_at_the_border(x: Doubles) -> Doubles:
+    return np.where(x == 0, -np.inf, np.where(x > 0, x, np.nan))
+
+
+def log1p(x: ArrayLike) -> Doubles:
+    """Return log(1 + x) of x > -1, float64, within 2 ulp: what rounding took from 1 + x is put back to first order.
+
+    Source: fdlibm, s_log1p.c.
+    """
+    x = np.asarray(x, np.float64)
+    whole = 1 + x
+    with np.errstate(invalid="ignore"):  # inf - inf
+        lost = np.where(whole > 2, 1 - (whole - x), x - (whole - 1)) / whole
+    return log(whole) + (lost if np.isfinite(lost).all() else np.where(np.isfinite(lost), lost, 0))
+
+
+def exp(x: ArrayLike) -> Doubles:
+    """Return e to the power of x, float64, within 1 ulp where the result is a normal number.
+
+    Source: fdlibm, e_exp.c.
+    """
+    x = np.minimum(np.maximum(np.asarray(x, np.float64), -FARTHEST), FARTHEST)
+    k = np.floor(x / (LN2_HIGH + LN2_LOW) + 0.5)
     high, low = x - k * LN2_HIGH, k * LN2_LOW
     r = high - low
     square = r * r
-    c = r - square * float(_polynomial(_EXP, np.float64(square)))
-    return math.ldexp(1 - ((low - r * c / (2 - c)) - high), k)
+    c = r - square * _polynomial(_EXP, square)
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN has any exponent
+        return np.asarray(np.ldexp(1 - ((low - r * c / (2 - c)) - high), k.astype(np.int32)))
+
+
+def fold(terms: Doubles, axis: int = 0) -> Doubles:
+    """Return the sums over one axis, which is dropped: its halves are added until one place is left.
+
+    The order of the additions depends on the length of the axis alone, and each runs over whole arrays.
+    """
+    terms = np.moveaxis(terms, axis, 0)
+    while len(terms) > 1:
+        half = len(terms) // 2
+        if len(terms) % 2:
+            folded = terms[: half + 1].copy(order="K")
+            np.add(terms[:half], terms[half:-1], out=folded[:half])
+            folded[half] = terms[-1]
+        else:
+            folded = terms[:half] + terms[half:]
+        terms = folded
+    return np.asarray(terms[0])
 
 
 def normal_quantile(probability: ArrayLike) -> Doubles:
@@ -147,19 +192,10 @@ def orthonormal_columns(matrix: Doubles) -> Doubles:
     for _ in range(2):
         for column in range(q.shape[1]):
             direction = q[:, column]
-            direction /= np.sqrt(_column_sums((direction * direction)[:, None]))
+            direction /= np.sqrt(fold((direction * direction)[:, None]))
             following = q[:, column + 1 :]
-            following -= direction[:, None] * _column_sums(direction[:, None] * following)
+            following -= direction[:, None] * fold(direction[:, None] * following)
     return q
-
-
-def _column_sums(terms: Doubles) -> Doubles:
-    """Return the sums over rows (n,) of terms (m, n): halves are added until one row is left."""
-    while len(terms) > 1:
-        half = len(terms) // 2
-        folded = terms[:half] + terms[half : 2 * half]
-        terms = np.concatenate([folded, terms[2 * half :]]) if len(terms) % 2 else folded
-    return np.asarray(terms[0])
 
 
 def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: Doubles) -> Doubles:
@@ -167,9 +203,10 @@ def _ratio(coefficients: tuple[Sequence[float], Sequence[float]], x: Doubles) ->
     return _polynomial(numerator, x) / _polynomial(denominator, x)
 
 
-def _polynomial(coefficients: Sequence[float], x: Doubles | np.float64) -> Doubles:
+def _polynomial(coefficients: Sequence[float], x: Doubles) -> Doubles:
     """Return c0 + c1 x + c2 x^2 ... by Horner's rule."""
     value = np.full_like(x, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
-        value = value * x + coefficient
-    return np.asarray(value)
+        value *= x
+        value += coefficient
+    return value

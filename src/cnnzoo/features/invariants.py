@@ -6,16 +6,25 @@ leaves singular values as they are, of the matrices and of products of neighbour
 Shape letters: B rows of a block, P parameters of a row, C channels in, U channels out, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, reduce
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnzoo.core.arithmetic import LN2_HIGH, LN2_LOW, exp, fold, log, log1p
+from cnnzoo.features.eigenvalues import eigenvalues
+from cnnzoo.features.exact_products import gram, product
 from cnnzoo.features.parts import Channels, Layer, Products, Spectra, chain_rank, select_layers
 from cnnzoo.network.layout import Layout
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+
+CACHED_ROWS = 128
+"""Rows whose matrices are made together: with fewer, threads wait for each other between ever shorter operations, more
+leave a core's cache (measured)."""
 
 
 def describe_spectra(part: Spectra, layout: Layout, block: Floats) -> Doubles:
@@ -23,33 +32,51 @@ def describe_spectra(part: Spectra, layout: Layout, block: Floats) -> Doubles:
 
     Rows that are not finite in a layer have NaN there. Rounding: s is exact to about 1e-8 of the layer's largest.
     """
-    columns = []
-    for layer in select_layers(layout, part.layers, part.name):
-        columns.append(_log_singular_values([_unfolded(layer, block)]))
-        if layer.positions > 1:
-            columns.append(_log_singular_values([_summed(layer, block)]))
-    return np.concatenate(columns, axis=1)
+    layers = select_layers(layout, part.layers, part.name)
+
+    def matrices(rows: Floats) -> Iterator[_Scaled]:
+        for layer in layers:
+            kernels = _finite(layer, rows)
+            yield _unfolded(kernels)
+            if layer.positions > 1:
+                yield _summed(kernels)
+
+    return np.concatenate(_log_singular_values(matrices, block), axis=1)
 
 
 def describe_channels(part: Channels, layout: Layout, block: Floats) -> Doubles:
     """Return each layer's biases, norms by output and by input channel, and means by output channel, all sorted."""
-    columns = []
-    for layer in select_layers(layout, part.layers, part.name):
-        kernel = _kernel(layer, block)  # (B, positions, C, U)
-        bias = block[:, layer.bias.start : layer.bias.end].astype(np.float64)
-        outgoing = np.sqrt(np.einsum("bpcu,bpcu->bu", kernel, kernel))
-        incoming = np.sqrt(np.einsum("bpcu,bpcu->bc", kernel, kernel))
-        columns += [bias, outgoing, incoming, kernel.mean(axis=(1, 2))]
-    return np.concatenate([np.sort(column, axis=1) for column in columns], axis=1)
+    layers = select_layers(layout, part.layers, part.name)
+    return np.concatenate([_channels(layers, rows) for rows in _in_cache(block)])
 
 
 def describe_products(part: Products, layout: Layout, block: Floats) -> Doubles:
     """Return log(1 + s) of the singular values of products of layers (B, F); NaN for rows that are not finite."""
+    chains = part.chains(layout)
+
+    def matrices(rows: Floats) -> Iterator[_Scaled]:
+        kernels = cache(lambda layer: _finite(layer, rows))
+        summed = cache(lambda layer: _summed(kernels(layer)))
+        for chain in chains:
+            yield reduce(_product, map(summed, chain[1:]), _unfolded(kernels(chain[0])))
+
+    values = zip(_log_singular_values(matrices, block), chains, strict=True)
+    return np.concatenate([value[:, : chain_rank(chain)] for value, chain in values], axis=1)
+
+
+def _in_cache(block: Floats) -> list[Floats]:
+    return [block[start : start + CACHED_ROWS] for start in range(0, len(block), CACHED_ROWS)]
+
+
+def _channels(layers: Sequence[Layer], rows: Floats) -> Doubles:
     columns = []
-    for chain in part.chains(layout):
-        matrices = [_unfolded(chain[0], block), *(_summed(layer, block) for layer in chain[1:])]
-        columns.append(_log_singular_values(matrices)[:, : chain_rank(chain)])
-    return np.concatenate(columns, axis=1)
+    for layer in layers:
+        kernel = _kernel(layer, rows)  # (B, positions, C, U)
+        bias = rows[:, layer.bias.start : layer.bias.end].astype(np.float64)
+        mean = fold(fold(kernel, axis=1), axis=1) / (layer.positions * layer.inputs)
+        squares = fold(kernel * kernel, axis=1)  # (B, C, U)
+        columns += [bias, np.sqrt(fold(squares, axis=1)), np.sqrt(fold(squares, axis=2)), mean]
+    return np.concatenate([np.sort(column, axis=1) for column in columns], axis=1)
 
 
 def _kernel(layer: Layer, block: Floats) -> Doubles:
@@ -58,32 +85,60 @@ def _kernel(layer: Layer, block: Floats) -> Doubles:
     return flat.reshape(len(block), layer.positions, layer.inputs, layer.outputs)
 
 
-def _unfolded(layer: Layer, block: Floats) -> Doubles:
-    return _kernel(layer, block).reshape(len(block), -1, layer.outputs)  # (B, positions * C, U)
+class _Scaled(NamedTuple):
+    """Matrices or kernels of any size: 2^exponents * values."""
+
+    values: Doubles
+    """(B, m, n) or (B, positions, C, U), 0 for those that are not finite."""
+    exponents: Doubles
+    """(B,), NaN for those that are not finite."""
 
 
-def _summed(layer: Layer, block: Floats) -> Doubles:
-    return np.asarray(_kernel(layer, block).sum(axis=1))  # (B, C, U)
+def _finite(layer: Layer, rows: Floats) -> _Scaled:
+    """Return a layer's kernels (B, positions, C, U)."""
+    finite = np.isfinite(rows[:, layer.kernel.start : layer.kernel.end]).all(axis=1)
+    kernels = _kernel(layer, rows)
+    kernels[~finite] = 0
+    return _Scaled(kernels, np.where(finite, 0.0, np.nan))
 
 
-def _log_singular_values(matrices: Sequence[Doubles]) -> Doubles:
-    """Return log(1 + s), descending, of the product of matrices (B, m, n) (B, n, k) ...: (B, min(m, k)).
+def _unfolded(kernels: _Scaled) -> _Scaled:
+    count, positions, inputs, outputs = kernels.values.shape
+    return _Scaled(kernels.values.reshape(count, positions * inputs, outputs), kernels.exponents)
 
-    From the eigenvalues of the smaller Gram matrix: five times as fast as a singular value decomposition. Each matrix
-    is divided by its largest entry first, so that nothing overflows.
+
+def _summed(kernels: _Scaled) -> _Scaled:
+    return _Scaled(fold(kernels.values, axis=1), kernels.exponents)  # (B, C, U)
+
+
+def _product(left: _Scaled, right: _Scaled) -> _Scaled:
+    values, exponents = product(left.values, right.values)
+    return _Scaled(values, left.exponents + right.exponents + exponents)
+
+
+def _log_singular_values(matrices: Callable[[Floats], Iterable[_Scaled]], block: Floats) -> list[Doubles]:
+    """Return log(1 + s), descending, of the matrices (B, m, n) that are made of rows of a block: (B, min(m, n)) each.
+
+    From the eigenvalues of the smaller Gram matrix: five times as fast as a singular value decomposition. Those of one
+    size are taken together, for the whole block.
     """
-    logarithm = np.zeros(len(matrices[0]))  # of all that was divided by, (B,)
-    product: Doubles | None = None
-    for matrix in matrices:
-        largest = np.abs(matrix).max(axis=(1, 2))
-        logarithm += np.log(np.where(largest == 0, 1, largest))
-        usable = (largest > 0) & np.isfinite(largest)
-        scaled = np.where(usable[:, None, None], matrix, 0) / np.where(usable, largest, 1)[:, None, None]
-        product = scaled if product is None else product @ scaled
-    assert product is not None
-    flipped = product.transpose(0, 2, 1)
-    gram = product @ flipped if product.shape[1] < product.shape[2] else flipped @ product
-    squares = np.maximum(np.linalg.eigvalsh(gram)[:, ::-1], 0)
-    with np.errstate(divide="ignore"):  # log(0) = -inf stands for s = 0
-        logs = np.where(np.isfinite(logarithm)[:, None], np.log(squares) / 2 + logarithm[:, None], np.nan)
-    return np.asarray(np.logaddexp(0, logs))
+    chunks = [
+        [_Scaled(gram(_upright(each.values)), each.exponents) for each in matrices(rows)] for rows in _in_cache(block)
+    ]
+    several = [_Scaled(*map(np.concatenate, zip(*chunk, strict=True))) for chunk in zip(*chunks, strict=True)]
+    found: dict[int, list[Doubles]] = {}
+    for size in {each.values.shape[1] for each in several}:
+        together = [each.values for each in several if each.values.shape[1] == size]
+        found[size] = np.split(eigenvalues(np.concatenate(together)), len(together))
+    squares = [found[each.values.shape[1]].pop(0)[:, ::-1] for each in several]
+    return [_log_one_plus(square, each.exponents) for square, each in zip(squares, several, strict=True)]
+
+
+def _upright(matrices: Doubles) -> Doubles:
+    return matrices.transpose(0, 2, 1) if matrices.shape[1] < matrices.shape[2] else matrices
+
+
+def _log_one_plus(squares: Doubles, exponents: Doubles) -> Doubles:
+    """Return log(1 + s) (B, n) of s = 2^exponents * sqrt(squares), where s may be too large for a number."""
+    logs = log(np.maximum(squares, 0)) / 2 + (exponents * (LN2_HIGH + LN2_LOW))[:, None]
+    return np.maximum(logs, 0) + log1p(exp(-np.abs(logs)))

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnzoo.core.arithmetic import exp, fold, log, log1p
+from cnnzoo.features.eigenvalues import eigenvalues
+from cnnzoo.features.exact_products import gram
 from cnnzoo.features.parts import FAMILIES, HIDDEN_QUANTILES, PROBE_QUANTILES, VARIANTS, Probes
 from cnnzoo.features.probe_images import PATTERNS, probe_images, side_for
 from cnnzoo.network.forward import forward_of
@@ -27,8 +30,8 @@ Doubles = NDArray[np.float64]
 Found = dict[str, Doubles]
 """Descriptions by their column, (N,) each."""
 
-NETWORKS = 16
-"""Networks described together: their logits and what is made of them stay in a core's cache."""
+NETWORKS = 64
+"""Networks described together: fewer make the eigenvalues dearer, more leave a core's cache (measured)."""
 LIMIT = 1e12
 SHARPNESS = 20.0
 """Logits, divided by their own spread, times this, through softmax: nearly one-hot, but continuous."""
@@ -71,25 +74,24 @@ def describe_logits(logits: Floats) -> Found:
 def describe_hidden(maps: Floats) -> Found:
     """Return the descriptions of the last feature maps (N, B, Q, U): quantiles over units, so U may be any number.
 
-    Sums over images and positions are matrix products: an axis of 16 units is too short for NumPy's own.
+    Sums over images and positions are folded: an axis of 16 units is too short for NumPy's own.
     """
     networks, images, positions, units = maps.shape
-    values = _finite(maps).reshape(networks, -1, units)  # (N, B * Q, U)
-    ones = np.ones(values.shape[1]) / values.shape[1]
-    pool = np.tile(np.eye(units), (positions, 1)) / positions  # (Q * U, U)
-    pooled = values.reshape(networks, images, -1) @ pool  # (N, B, U)
-    pooled -= pooled.mean(axis=1, keepdims=True)
-    mean, squares = ones @ values, values**2
+    values = _finite(maps)
+    pooled = fold(values, axis=2) / positions  # (N, B, U)
+    values = values.reshape(networks, images * positions, units)
+    mean, squares = _mean(values), values * values
+    pooled -= _mean(pooled)[:, None]
     by_unit = {
         "mean": _signed_log(mean),
-        "std": np.log1p(np.sqrt(np.maximum(ones @ squares - mean**2, 0))),
-        "saturated": ones @ np.minimum(squares, 1),
-        "varied": np.log1p(np.sqrt((pooled**2).mean(axis=1))),
+        "std": log1p(np.sqrt(np.maximum(_mean(squares) - mean * mean, 0))),
+        "saturated": _mean(np.minimum(squares, 1)),
+        "varied": log1p(np.sqrt(_mean(pooled * pooled))),
     }  # (N, U) each
     found: Found = {}
     for name, quantiles in _quantiles(by_unit, HIDDEN_QUANTILES).items():
         found |= {f"hidden:{name}:q{q}": each for q, each in zip(HIDDEN_QUANTILES, quantiles, strict=True)}
-    found["hidden:dead"] = np.exp(-by_unit["std"] / NEGLIGIBLE).mean(axis=1)
+    found["hidden:dead"] = exp(-by_unit["std"] / NEGLIGIBLE).mean(axis=1)
     found["hidden:rank"] = _rank(_singular_values(pooled), np.sqrt(squares.max(axis=(1, 2))))
     return found
 
@@ -121,7 +123,7 @@ class _Answers:
         negligible = NEGLIGIBLE * np.abs(values).max(axis=(1, 2))
         ordered = _descending(centred)
         probabilities, ordered_probabilities = _softmax(centred), _softmax(ordered)
-        spread = np.sqrt(np.vecdot(centred, centred) / centred.shape[2])
+        spread = np.sqrt(_dot(centred, centred) / centred.shape[2])
         sharp = _softmax(centred * (SHARPNESS / (spread + negligible[:, None] + FLOOR))[..., None])
         entropy = _entropy(ordered_probabilities)
         return cls(centred, probabilities, ordered, ordered_probabilities, sharp, spread, entropy, negligible)
@@ -134,12 +136,12 @@ class _Answers:
     @property
     def gap(self) -> Doubles:
         """log(1 + the largest logit less the second largest) of each image, (N, B)."""
-        return np.asarray(np.log1p(self.ordered[..., 0] - self.ordered[..., 1]))
+        return log1p(self.ordered[..., 0] - self.ordered[..., 1])
 
     @property
     def floor(self) -> Doubles:
         """The variance of logits that counts as none, (N,)."""
-        return self.negligible**2 + FLOOR
+        return self.negligible * self.negligible + FLOOR
 
     def by_family(self, values: Doubles) -> Doubles:
         """(N, B, ...) -> (N, F, I * V, ...)."""
@@ -157,7 +159,7 @@ def _summaries(answers: _Answers) -> Found:
         "confidence": answers.confidence,
         "entropy": answers.entropy,
         "gap": answers.gap,
-        "spread": np.log1p(answers.spread),
+        "spread": log1p(answers.spread),
     }
     found: Found = {}
     for name, quantiles in _quantiles(quantities, PROBE_QUANTILES).items():
@@ -171,12 +173,12 @@ def _classes(answers: _Answers) -> Found:
     mean, share = answers.probabilities.mean(axis=1), answers.sharp.mean(axis=1)  # (N, K)
     ordered = answers.ordered.mean(axis=1)
     return (
-        _numbered("gap", np.log1p(ordered[:, :-1] - ordered[:, 1:]))
-        | _numbered("probability", np.log(answers.ordered_probabilities.mean(axis=1) + 1e-6))
+        _numbered("gap", log1p(ordered[:, :-1] - ordered[:, 1:]))
+        | _numbered("probability", log(answers.ordered_probabilities.mean(axis=1) + 1e-6))
         | _numbered("balance", _descending(mean))
         | _numbered("share", _descending(share))
         | _numbered("offset", _signed_log(_descending(answers.centred.mean(axis=1))))
-        | _numbered("deviation", np.log1p(_descending(answers.centred.std(axis=1))))
+        | _numbered("deviation", log1p(_descending(answers.centred.std(axis=1))))
         | {
             "balance:entropy": _entropy(mean),
             "share:entropy": _entropy(share),
@@ -188,13 +190,12 @@ def _classes(answers: _Answers) -> Found:
 def _spectra(answers: _Answers) -> Found:
     """Describe how varied the answers are: singular values of probes x classes, without the one that is 0."""
     images = answers.centred.shape[1]
-    values = {
-        name: _singular_values(table - table.mean(axis=1, keepdims=True))[:, :-1] / np.sqrt(images)
-        for name, table in (("logits", answers.centred), ("probabilities", answers.probabilities))
-    }  # (N, K - 1) each
+    tables = np.concatenate([answers.centred, answers.probabilities])
+    sizes = _singular_values(tables - _mean(tables)[:, None])[:, :-1] / np.sqrt(images)
+    values = dict(zip(("logits", "probabilities"), np.split(sizes, 2), strict=True))  # (N, K - 1) each
     relative = values["logits"] / (values["logits"].sum(axis=1) + answers.negligible + FLOOR)[:, None]
     return (
-        _numbered("logits:s", np.log1p(values["logits"]))
+        _numbered("logits:s", log1p(values["logits"]))
         | _numbered("logits:relative.s", relative)
         | _numbered("probabilities:s", values["probabilities"])
         | {"rank": _rank(values["logits"], answers.negligible / NEGLIGIBLE)}
@@ -214,7 +215,7 @@ def _families(answers: _Answers) -> Found:
         "gap": answers.by_family(answers.gap).mean(axis=2),
         "information": _entropy(mean) - entropy,
         "within": within / (whole + answers.floor)[:, None],
-        "variance": np.log(within + answers.floor[:, None]),
+        "variance": log(within + answers.floor[:, None]),
         "balance0": mean.max(axis=2),
     }
     return {
@@ -229,19 +230,19 @@ def _variants(answers: _Answers) -> Found:
     sharp = answers.by_variant(answers.sharp)
     logits, probabilities = answers.by_variant(answers.centred), answers.by_variant(answers.probabilities)
     whole = answers.centred.var(axis=1).sum(axis=1) + answers.floor  # (N,)
-    power = [np.vecdot(each, each).mean(axis=1) + answers.floor for each in logits]  # (N,) each
+    power = [_dot(each, each).mean(axis=1) + answers.floor for each in logits]  # (N,) each
     found: Found = {}
     for index, variant in enumerate(VARIANTS[1:], start=1):
         change = np.abs(probabilities[0] - probabilities[index]).sum(axis=2) / 2  # total variation, (N, F * I)
         difference = logits[0] - logits[index]
-        distance = np.vecdot(difference, difference).mean(axis=1)
-        product = np.vecdot(logits[0], logits[index]).mean(axis=1)
+        distance = _dot(difference, difference).mean(axis=1)
+        product = _dot(logits[0], logits[index]).mean(axis=1)
         found |= {
-            f"agreement:{variant}": np.vecdot(sharp[0], sharp[index]).mean(axis=1),
+            f"agreement:{variant}": _dot(sharp[0], sharp[index]).mean(axis=1),
             f"change:{variant}": change.mean(axis=1),
-            f"distance:{variant}": np.log(distance / whole + 1e-6),
+            f"distance:{variant}": log(distance / whole + 1e-6),
             f"correlation:{variant}": product / np.sqrt(power[0] * power[index]),
-            f"scale:{variant}": np.log(power[index] / power[0]),
+            f"scale:{variant}": log(power[index] / power[0]),
         }
         by_family = change.reshape(len(change), len(FAMILIES), PATTERNS).mean(axis=2)
         found |= {f"change:{family}:{variant}": by_family[:, i] for i, family in enumerate(FAMILIES)}
@@ -256,17 +257,17 @@ def _finite(values: Floats) -> Doubles:
 
 
 def _softmax(values: Doubles) -> Doubles:
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    powers = exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def _entropy(probabilities: Doubles) -> Doubles:
     """Return the entropy over the last axis, in nats."""
-    return -np.asarray(np.vecdot(probabilities, np.log(np.maximum(probabilities, 1e-30))))
+    return -_dot(probabilities, log(np.maximum(probabilities, 1e-30)))
 
 
 def _descending(values: Doubles) -> Doubles:
-    return np.asarray(np.sort(values, axis=-1)[..., ::-1])
+    return -np.sort(-values, axis=-1)  # contiguous: sums do not depend on the layout
 
 
 def _quantiles(quantities: Found, percent: Sequence[int]) -> dict[str, Doubles]:
@@ -277,8 +278,7 @@ def _quantiles(quantities: Found, percent: Sequence[int]) -> dict[str, Doubles]:
 
 def _singular_values(matrices: Doubles) -> Doubles:
     """Return the singular values of (N, B, K), descending, (N, K): from Gram matrices, to 1e-8 of the largest."""
-    squares = np.linalg.eigvalsh(matrices.transpose(0, 2, 1) @ matrices)
-    return np.asarray(np.sqrt(np.maximum(squares, 0))[:, ::-1])
+    return _descending(np.sqrt(np.maximum(eigenvalues(gram(matrices)), 0)))
 
 
 def _rank(singular_values: Doubles, scale: Doubles) -> Doubles:
@@ -287,11 +287,21 @@ def _rank(singular_values: Doubles, scale: Doubles) -> Doubles:
     Values far below `scale` (N,) are rounding; what is missing to the sum counts as one more direction without size.
     """
     whole = singular_values.sum(axis=1) + NEGLIGIBLE * scale + FLOOR
-    return np.asarray(np.exp(_entropy(singular_values / whole[:, None])))
+    return np.asarray(exp(_entropy(singular_values / whole[:, None])))
+
+
+def _mean(values: Doubles) -> Doubles:
+    """(N, n, U) -> (N, U)."""
+    return np.asarray(fold(values, axis=1) / values.shape[1])
+
+
+def _dot(first: Doubles, second: Doubles) -> Doubles:
+    """Return the sums of products over the last axis: unlike np.vecdot's, in the same order on every processor."""
+    return np.asarray((first * second).sum(axis=-1))
 
 
 def _signed_log(values: Doubles) -> Doubles:
-    return np.asarray(np.sign(values) * np.log1p(np.abs(values)))
+    return np.asarray(np.sign(values) * log1p(np.abs(values)))
 
 
 def _numbered(prefix: str, values: Doubles) -> Found:

@@ -2,7 +2,8 @@
 
 The published way maps np.percentile, np.std and np.mean over rows and tensors in Python. Here all sets are computed
 from a block of rows at once, and what several of them want only once. The result is that of the plain NumPy formulas
-to rounding (tests/features), NaN rows included.
+to rounding (tests/features), NaN rows included. Its bits are the same on every processor: NumPy's sums along rows
+have a fixed order, unlike its products of vectors, which BLAS adds.
 
 Shape letters: B rows of a block, P parameters of a row, n parameters of a range, F features.
 """
@@ -87,9 +88,7 @@ class _Described:
 
     def mean(self) -> Floats:
         if self._mean is None:
-            ones = np.ones(self._values.shape[1], dtype=np.float32)
-            total: Floats = np.vecdot(self._values, ones)  # twice as fast as a sum
-            self._mean = np.asarray(total / np.float32(len(ones)))
+            self._mean = np.asarray(self._values.sum(axis=1) / np.float32(self._values.shape[1]))
         return self._mean
 
     def std(self) -> Floats:
@@ -106,10 +105,11 @@ class _Described:
         return np.asarray(np.abs(self._values, out=sizes).sum(axis=1))
 
     def l2(self) -> Floats:
-        squares: Floats = np.vecdot(self._values, self._values)
-        return np.sqrt(squares)
+        return np.sqrt(self._sum_of_squares(self._values))
 
-    @staticmethod
-    def _mean_square(values: Floats) -> Floats:
-        squares: Floats = np.vecdot(values, values)
-        return squares / np.float32(values.shape[1])
+    def _mean_square(self, values: Floats) -> Floats:
+        return self._sum_of_squares(values) / np.float32(values.shape[1])
+
+    def _sum_of_squares(self, values: Floats) -> Floats:
+        squares = self._workspace.array("squares", values.shape)
+        return np.asarray(np.multiply(values, values, out=squares).sum(axis=1))

@@ -24,8 +24,8 @@ Floats = NDArray[np.float32]
 Describe = Callable[[Floats, Sequence[str]], NDArray[np.float32] | NDArray[np.float64]]
 """From a block (B, P) and its networks' activations to features (B, F)."""
 
-BLOCK_ROWS = 256
-"""Rows of a block: 5 MB of the published network; fewer cost more calls, more leave the cache (measured)."""
+BLOCK_ROWS = 512
+"""Rows of a block: 10 MB of the published network; fewer cost more calls, more memory and no less time (measured)."""
 
 
 def compute(
@@ -51,14 +51,22 @@ def compute(
     def work(start: int) -> None:
         rows = slice(start, min(start + BLOCK_ROWS, len(weights)))
         block = read_rows(weights, rows.start, rows.stop)
-        plan.describe(block, [table[rows] for _, table in streamed])
-        for describe, table in others:
-            with np.errstate(over="ignore", invalid="ignore"):  # rows with huge weights, infinity or NaN
+        with np.errstate(over="ignore", invalid="ignore"):  # rows with huge weights, infinity or NaN
+            plan.describe(block, [table[rows] for _, table in streamed])
+            for describe, table in others:
                 table[rows] = describe(block, activations[rows] if activations is not None else ())
+        for table in tables:
+            _make_canonical(table[rows])
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(max(1, threads)) as pool:
         list(pool.map(work, range(0, len(weights), BLOCK_ROWS)))
     return tables
+
+
+def _make_canonical(table: Floats) -> None:
+    """Leave one kind of zero and of NaN: which one comes out of a sort or a maximum depends on the processor."""
+    table += np.float32(0)  # -0.0 becomes 0.0
+    table[np.isnan(table)] = np.nan
 
 
 def _describer(part: Spectra | Channels | Products | Probes, layout: Layout) -> Describe:

@@ -163,7 +163,7 @@ def quantile(distribution: Range | Choice[Any], probability: float) -> Any:
         return distribution.choice[int(probability * len(distribution.choice))]
     if distribution.log_uniform is not None:
         low, high = map(_log, distribution.log_uniform)
-        return arithmetic.exp(low + probability * (high - low))
+        return float(arithmetic.exp(low + probability * (high - low)))
     low, high = distribution.bounds
     return low + probability * (high - low)
 
