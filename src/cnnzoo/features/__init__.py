@@ -11,7 +11,7 @@ from cnnzoo.features.store import feature_columns, read_features, write_features
 from cnnzoo.features.streaming import compute
 from cnnzoo.features.tables import CATEGORIES, describe, hyperparameters
 
-VERSION = 1
+VERSION = 2
 """To be raised when a feature set holds other values: predictors that compute features are then tuned again."""
 
 __all__ = [
