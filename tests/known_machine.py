@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cnnzoo.config import Runtime
 from cnnzoo.core.cores import usable_cores
+from cnnzoo.network.layout import Architecture
 from cnnzoo.training.engines import Cohort
 
 ACTIVATION_RATES = {"relu": 1000.0, "tanh": 700.0}
@@ -80,6 +81,10 @@ class KnownMachine:
     def workers(self) -> int:
         """How many networks are trained at the same time."""
         return (self.threads or usable_cores()) if self.name == "native" else 1
+
+    def side_by_side(self, architecture: Architecture, image_size: int) -> int:
+        """How many networks a worker needs at once: those with few units, four."""
+        return 4 if architecture.num_units < 16 else 1
 
     def make(self, cohort: Cohort, minibatch: int) -> KnownEngine:
         """Return the engine of a cohort."""

@@ -147,6 +147,14 @@ def test_a_measured_rate_is_that_of_one_worker_without_the_warm_up(name, threads
     assert rates.evaluate == pytest.approx(evaluate_rate("tanh", "adam"))
 
 
+@pytest.mark.parametrize(("units", "networks"), [(8, 12), (16, 3)])
+def test_as_many_networks_are_measured_as_the_workers_train_at_once(units, networks):
+    machine = KnownMachine("native", threads=3)
+    example = recipes.draw(make_params(networks=2, num_units=units), "mnist5k")[0]
+    Machine(machine).measure(example, "mnist5k", DATASETS["mnist5k"].extent, 64)
+    assert [engine.cohort.size for engine in machine.made] == [networks]
+
+
 def test_this_machine_is_measured():
     cost = cost_of(make_params(one_kind(), networks=2, epochs=1))
     assert cost.passes == 2 * 960

@@ -17,7 +17,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = [ROOT / "tests/training/test_native.py", ROOT / "tests/training/test_native_bits.py"]
+TESTS = [
+    ROOT / name
+    for name in ("tests/training/test_native.py", "tests/training/test_native_bits.py", "tests/network/test_forward.py")
+]
 BUILDS = {
     "sanitize": ["-DCNNZOO_SANITIZE=ON"],
     "x86-64-v3": ["-DCNNZOO_ARCH=x86-64-v3"],

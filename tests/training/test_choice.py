@@ -15,7 +15,7 @@ from cnnzoo.core.errors import CnnzooError
 from cnnzoo.network.layout import Architecture
 from cnnzoo.training.engines import Cohort, choice, cuda, native
 from cnnzoo.training.engines.batched import BatchedEngine
-from cnnzoo.training.engines.choice import CLASSES, choose
+from cnnzoo.training.engines.choice import CLASSES, EngineChoice, choose
 from cnnzoo.training.engines.native import NativeEngine
 from cnnzoo.training.engines.reference import ReferenceEngine
 from imports import ROOT
@@ -164,6 +164,16 @@ def test_a_gpu_trains_as_many_networks_at_once_as_its_free_memory_holds(monkeypa
     cohort = Cohort(Architecture(), 28, "sgd", "relu", ones, ones, ones, np.ones((3, 2), np.uint32))
     choose("batched", runtime("cuda")).make(cohort, minibatch=512)
     assert sizes == [expected]
+
+
+@needs_kernel
+def test_narrow_networks_are_trained_side_by_side():
+    native_engine, batched = EngineChoice("native", "cpu", 1), EngineChoice("batched", "cpu", 1)
+    lanes = native_engine.side_by_side(Architecture(num_units=3), 28)
+    assert lanes in {4, 8, 16}
+    assert native_engine.side_by_side(Architecture(), 28) == 1
+    assert native_engine.side_by_side(Architecture(num_units=32), 28) == 1
+    assert batched.side_by_side(Architecture(num_units=3), 28) == 8
 
 
 def test_the_peak_rate_is_that_of_all_threads(monkeypatch, without_gpu):

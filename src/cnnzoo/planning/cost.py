@@ -20,8 +20,6 @@ from cnnzoo.training.minibatches import Schedule
 from cnnzoo.zoo import recipes
 from cnnzoo.zoo.recipes import Recipe
 
-SIDE_BY_SIDE = {"batched": 8, "cuda": 256}
-"""Networks that are measured together: so many as an engine needs to show its rate."""
 MEASURE_S = 0.25
 """How long each kind of network is timed."""
 COHORT_S = 0.03
@@ -113,7 +111,7 @@ class Machine:
 
     def measure(self, example: Recipe, collection: str, extent: Extent, minibatch: int) -> Rates:
         """Time one kind of network with every worker busy."""
-        networks = max(self.workers, SIDE_BY_SIDE.get(self.engine.name, 1))
+        networks = self.workers * self.engine.side_by_side(example.layout.architecture, extent.side)
         members = [example] * networks
         random = np.random.default_rng(0)
         count = max(minibatch, 1024)

@@ -157,6 +157,10 @@ void forward_of_networks(int image_size, int units, int layers, int classes, con
     forward(architecture, weights.data(), networks, {pixels.data(), nullptr, count}, reference, logits.data(), maps.data());
 }
 
+int networks_side_by_side(int image_size, int units, int layers, int classes) {
+    return side_by_side(architecture_of(image_size, units, layers, classes, "relu"));
+}
+
 double peak(double seconds, int threads) {
     require(threads > 0, "at least one thread is needed");
     const nb::gil_scoped_release released;
@@ -188,5 +192,6 @@ NB_MODULE(_native, module) {
     module.def("forward", &forward_of_networks, "image_size"_a, "units"_a, "layers"_a, "classes"_a, "activation"_a,
                "weights"_a.noconvert(), "images"_a.noconvert(), "logits"_a.noconvert(), "maps"_a.noconvert(),
                "reference"_a);
+    module.def("side_by_side", &networks_side_by_side, "image_size"_a, "units"_a, "layers"_a, "classes"_a);
     module.def("fma_peak", &peak, "seconds"_a, "threads"_a);
 }

@@ -209,6 +209,8 @@ void forward(const Architecture& architecture, const float* weights, size_t netw
     for_each_group(architecture, networks, reference, 1, [] { return true; }, work);
 }
 
+int side_by_side(const Architecture& architecture) { return passes_of(architecture, lanes, false)->together(); }
+
 double fma_peak(double seconds, int threads) {
     constexpr int chains = registers == 32 ? 20 : 12, turns = 20000;
     std::vector<double> rates(static_cast<size_t>(threads));

@@ -20,6 +20,7 @@ CPU_STACK_IMAGES = 512
 """Images (networks x minibatch) that the batched engine stacks on a CPU: measured, what stays in a 1 MiB L2 cache."""
 GPU_MEMORY_SHARE = 0.8
 """Share of a GPU's free memory that a step may take; the rest is for images and fragmentation."""
+SIDE_BY_SIDE = {"batched": 8, "cuda": 256}
 CLASSES: dict[str, type[Engine]] = {
     "native": NativeEngine,
     "cuda": CudaEngine,
@@ -64,6 +65,12 @@ class EngineChoice:
     def peak_rate(self, architecture: Architecture, image_size: int) -> float | None:
         """Return the images/s at the peak of all cores' multiply-add units; None for engines that measure none."""
         return native.peak_rate(architecture, image_size, self.threads) if self.name == "native" else None
+
+    def side_by_side(self, architecture: Architecture, image_size: int) -> int:
+        """Return how many networks a worker (a thread, or the whole device) needs at once to show its rate."""
+        if self.name == "native":
+            return native.side_by_side(architecture, image_size)
+        return SIDE_BY_SIDE.get(self.name, 1)
 
     def _stack_size(self, cohort: Cohort, minibatch: int) -> int | None:
         """Return how many networks are trained at once: what a CPU's cache holds, or a GPU's free memory.

@@ -30,6 +30,17 @@ def peak_rate(architecture: Architecture, image_size: int, threads: int = 0) -> 
     return cores * flops / (2 * architecture.multiply_adds(image_size))
 
 
+def side_by_side(architecture: Architecture, image_size: int) -> int:
+    """Return how many networks a thread trains at once: one for each lane of a vector if they are narrow, else one."""
+    count: int = extension().side_by_side(
+        image_size=image_size,
+        units=architecture.num_units,
+        layers=architecture.num_layers,
+        classes=architecture.num_classes,
+    )
+    return count
+
+
 class NativeEngine:
     """All networks of a cohort, each by one thread at a time; `threads` 0 = all cores.
 
