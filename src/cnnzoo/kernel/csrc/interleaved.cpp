@@ -34,7 +34,8 @@ constexpr int outputs_of_tile(int channels) { return registers == 32 && channels
 constexpr int inputs_of_tile = 2 * kernel_side;
 
 // Images between two visits of a kernel's gradient: more save loads and stores of sums, fewer stay in the cache.
-constexpr int images_of_block(int units) { return units > 4 ? 4 : 8; }
+constexpr int most_images = 8;
+constexpr int images_of_block(int units) { return units > 4 ? 4 : most_images; }
 
 // Calls f(first channel, Constant<count>) for groups of channels, as even as they can be.
 template <class F>
@@ -403,7 +404,7 @@ class InterleavedPasses final : public Passes {
         for (int slot = 0; slot < count; ++slot) backward_dense<activation>(slot);
         for (size_t l = layers.size(); l-- > 0;) {
             InterleavedConvolution& layer = layers[l];
-            const float* in[8];
+            const float* in[most_images];
             for (int slot = 0; slot < count; ++slot) in[slot] = l ? layers[l - 1].map_of(slot) : images[slot];
             add_gradient(layer, in, count);
             if (!l) break;
@@ -468,7 +469,7 @@ class InterleavedPasses final : public Passes {
     template <Activation activation>
     void accumulate(const Batch& batch) {
         const float share = 1.0f / static_cast<float>(batch.size);
-        const float* images[8];
+        const float* images[most_images];
         for (int first = 0; first < batch.size; first += block) {
             const int count = std::min(block, batch.size - first);
             for (int slot = 0; slot < count; ++slot) {
