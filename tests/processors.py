@@ -1,15 +1,19 @@
 """The same program as if on other processors: NumPy's and OpenBLAS's code for the newer ones switched off."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from numpy._core import _multiarray_umath as core
+from threadpoolctl import threadpool_info
 
 ROOT = Path(__file__).parents[1]
 DISPATCHED = [name for name in core.__cpu_dispatch__ if core.__cpu_features__[name]]
 """The instruction sets of this processor that NumPy has code of its own for; the others may not be named."""
+BLAS = [library["architecture"] for library in threadpool_info() if library["internal_api"] == "openblas"]
+"""The processors that NumPy's BLAS takes this one for, if it is OpenBLAS."""
 
 
 def _without(names: list[str]) -> dict[str, str]:
@@ -26,13 +30,17 @@ if WIDE:
 
 
 def run_on(processor: dict[str, str], *arguments: str) -> str:
-    """Return what Python prints for some arguments; asserts that NumPy has obeyed."""
-    check = "from processors import DISPATCHED as on; import json; print(json.dumps(on))"
+    """Return what Python prints for some arguments; asserts that NumPy and OpenBLAS have obeyed."""
+    check = "from processors import DISPATCHED as on, BLAS as blas; import json; print(json.dumps([on, blas]))"
     off = processor.get("NPY_DISABLE_CPU_FEATURES", "").split()
     paths = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]  # kept: a copy of the project has it
     environment = os.environ | processor | {"PYTHONPATH": os.pathsep.join(paths)}
-    on = _output([sys.executable, "-c", check], environment)
-    assert not set(off) & set(on.replace('"', " ").replace(",", " ").split()), f"{on} in spite of {off}"
+    on, blas = json.loads(_output([sys.executable, "-c", check], environment))
+    assert not set(off) & set(on), f"{on} in spite of {off}"
+    core_type = processor.get("OPENBLAS_CORETYPE")
+    assert core_type is None or {kind.lower() for kind in blas} <= {core_type.lower()}, (
+        f"{blas} in spite of {core_type}"
+    )
     return _output([sys.executable, *arguments], environment)
 
 

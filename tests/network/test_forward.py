@@ -62,11 +62,12 @@ def test_the_kernel_has_the_bits_of_the_definition(architecture, count):
         np.testing.assert_array_equal(ours.view(np.uint32), expected.view(np.uint32))
 
 
-def test_colour_channels_all_see_the_grey_image():
+@pytest.mark.parametrize("way", [NumpyForward, pytest.param(KernelForward, marks=needs_kernel)])
+def test_colour_channels_all_see_the_grey_image(way):
     layout = layout_of(Architecture(num_channels=3))
     weights = networks(layout, 3)
     images = images_for(layout.architecture)
-    logits, _ = forward_of(images, layout)(weights, ["relu"] * 3)
+    logits, _ = way(images, layout)(weights, ["relu"] * 3)
     with torch.no_grad():
         grey = torch.from_numpy(images.copy())[:, None].expand(-1, 3, -1, -1)
         expected = SmallCNN.from_row(weights[1], layout, "relu")(grey).numpy()

@@ -148,11 +148,22 @@ def test_a_measured_rate_is_that_of_one_worker_without_the_warm_up(name, threads
 
 
 @pytest.mark.parametrize(("units", "networks"), [(8, 12), (16, 3)])
-def test_as_many_networks_are_measured_as_the_workers_train_at_once(units, networks):
+def test_as_many_networks_are_measured_as_the_workers_train_at_once(units, networks, monkeypatch):
     machine = KnownMachine("native", threads=3)
+    monkeypatch.setattr(time, "perf_counter", lambda: machine.now_s)
     example = recipes.draw(make_params(networks=2, num_units=units), "mnist5k")[0]
     Machine(machine).measure(example, "mnist5k", DATASETS["mnist5k"].extent, 64)
     assert [engine.cohort.size for engine in machine.made] == [networks]
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "networks", "turns"),
+    [("native", 8, 10, 8), ("native", 8, 3, 3), ("native", 16, 10, 5), ("native", 16, 11, 6), ("batched", 8, 10, 10)],
+)
+def test_the_busiest_worker_trains_whole_groups(name, units, networks, turns):
+    """Two threads; networks of fewer than 16 units are trained four at a time."""
+    example = recipes.draw(make_params(networks=2, num_units=units), "mnist5k")[0]
+    assert Machine(KnownMachine(name, threads=2)).turns(networks, example, DATASETS["mnist5k"].extent) == turns
 
 
 def test_this_machine_is_measured():

@@ -5,7 +5,8 @@ without Python, `neon`; without arguments all that this machine can make and run
 the place of the installed kernel in a process of its own. Needs the build requirements (`pip install .[build]`).
 
 `neon` is native_bits.cpp, compiled for 64-bit ARM and run by qemu (Debian: g++-aarch64-linux-gnu, qemu-user): its
-digest must be DIGEST. `program` is the same for this machine. The exit status is 0 if all pass.
+digest must be DIGEST. `program` is the same for the oldest processor of this machine's kind. The exit status is 0 if
+all pass.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ PROGRAMS = {"program": (os.environ.get("CXX", "c++"), []), "neon": ("aarch64-lin
 DIGEST = "db66d1fdeee1e355e95f9a15c29c0166489db06b8fac126f13910c60100a28ce"
 """SHA-256 of what native_bits.cpp prints, for NativeEngine.numerics 3."""
 FLAGS = ["-std=c++17", "-O2", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-Wno-psabi"]
-"""Those of CMakeLists.txt, and no notes on the calling conventions of vectors."""
+"""What CMakeLists.txt sets for the arithmetic, and no notes on calling conventions; for any processor of its kind."""
 
 # Puts the built kernel where `import cnnzoo.kernel._native` finds it, then runs the tests.
 RUN = """

@@ -1,9 +1,9 @@
 """Elementary functions whose bits depend on neither the processor nor a library.
 
 Libraries pick another implementation of `log`, `exp` or a matrix decomposition for each processor, and their last bits
-differ. What decides the bytes of `data/` (recipes, initial weights) therefore uses only operations that IEEE 754 fixes:
-+, -, *, /, square roots and scaling by powers of two, in the order that is written here. The kernels in
-`kernel/csrc/arithmetic.h` do the same in single precision.
+differ. What decides the bytes of `data/` (recipes, initial weights, features) therefore uses only operations that
+IEEE 754 fixes: +, -, *, /, square roots and scaling by powers of two, in the order that is written here. The kernels in
+`kernel/csrc/elementary.h` do the same in single precision.
 """
 
 import math

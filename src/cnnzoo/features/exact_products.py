@@ -40,7 +40,7 @@ def product(left: Doubles, right: Doubles) -> tuple[Doubles, Integers]:
 
 
 def gram(matrices: Doubles) -> Doubles:
-    """Return the products of the transposed of finite matrices (B, m, n) and themselves, (B, n, n), symmetric.
+    """Return X^T X, (B, n, n), of finite matrices X (B, m, n) with entries between 1e-150 and 1e150 or 0.
 
     It is that of matrices whose entries are rounded to about 2^-43 of the largest one, so its eigenvalues are no worse
     than those of a sum in double precision.
@@ -56,7 +56,7 @@ def gram(matrices: Doubles) -> Doubles:
 
 
 def exponents_of(matrices: Doubles) -> Integers:
-    """Return the exponents e (B,) by which no entry of a matrix (B, m, n) is larger than 2^e, and one at least half."""
+    """Return e (B,): the smallest with all entries of a matrix (B, m, n) below 2^e, but at least SMALLEST_EXPONENT."""
     largest = np.maximum(matrices.max(axis=(1, 2), initial=0), -matrices.min(axis=(1, 2), initial=0))
     return np.asarray(np.maximum(np.frexp(largest)[1], SMALLEST_EXPONENT))
 

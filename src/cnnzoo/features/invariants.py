@@ -23,8 +23,8 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 CACHED_ROWS = 128
-"""Rows whose matrices are made together: with fewer, threads wait for each other between ever shorter operations, more
-leave a core's cache (measured)."""
+"""Rows whose matrices are made together: fewer spend the time on Python's lock, more overflow the cache
+(measured)."""
 
 
 def describe_spectra(part: Spectra, layout: Layout, block: Floats) -> Doubles:

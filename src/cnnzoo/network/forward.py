@@ -1,7 +1,6 @@
 """Many networks on few images, on one CPU core.
 
-The native kernel does it with the same bits on every processor. Where it is missing, or does not know the networks,
-NumPy does, to rounding.
+The native kernel does it with the same bits on every processor. Where it is missing, NumPy does, to rounding.
 
 Shape letters: N networks, B images, H side of an image, Q positions of a feature map, C channels in, U channels out,
 K classes, P parameters.
@@ -29,13 +28,15 @@ class Forward(Protocol):
 
 def forward_of(images: Floats, layout: Layout) -> Forward:
     """Return the fastest way to run networks of a layout on images float32 (B, H, H); each thread needs its own."""
-    if layout.architecture.num_channels == 1 and unavailable_reason() is None:
+    if unavailable_reason() is None:
         return KernelForward(images, layout)
     return NumpyForward(images, layout)
 
 
 class KernelForward:
-    """The native kernel: networks of one input channel. See `Forward`.
+    """The native kernel. See `Forward`.
+
+    It knows one input channel; of several, which all see the grey image, it gets the sum of their kernels.
 
     `reference` takes the definition of the arithmetic instead of the fast kernel: the same bits, slowly, for tests.
     """
@@ -43,6 +44,7 @@ class KernelForward:
     def __init__(self, images: Floats, layout: Layout, *, reference: bool = False) -> None:
         self._forward = extension().forward
         self._images, self._architecture = np.ascontiguousarray(images, np.float32), layout.architecture
+        self._first = layout.layers[0][1]
         self._reference = reference
         side = layout.architecture.feature_sizes(images.shape[-1])[-1]
         self._shape = len(images), side**2, layout.architecture.num_units
@@ -69,13 +71,25 @@ class KernelForward:
             layers=architecture.num_layers,
             classes=architecture.num_classes,
             activation=activation,
-            weights=rows,
+            weights=self._of_one_channel(rows),
             images=self._images,
             logits=logits,
             maps=maps,
             reference=self._reference,
         )
         return logits, maps
+
+    def _of_one_channel(self, rows: Floats) -> Floats:
+        """Return the rows with the first kernel (3, 3, C, U) summed over its channels in their order."""
+        channels = self._architecture.num_channels
+        if channels == 1:
+            return rows
+        kernels = _tensor(rows, self._first)
+        total = kernels[:, :, :, 0].copy()
+        for channel in range(1, channels):
+            total += kernels[:, :, :, channel]
+        before, after = rows[:, : self._first.start], rows[:, self._first.end :]
+        return np.concatenate([before, total.reshape(len(rows), -1), after], axis=1)
 
 
 CHUNK_IMAGES = 48

@@ -100,7 +100,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Machine:
-    """An engine and the number of its workers: each takes one network at a time, or one takes them all."""
+    """An engine and the number of its workers: each takes one network or group at a time, or one takes them all."""
 
     engine: EngineChoice
 
@@ -108,6 +108,13 @@ class Machine:
     def workers(self) -> int:
         """Networks that are trained at the same time by separate threads."""
         return (self.engine.threads or usable_cores()) if self.engine.name == "native" else 1
+
+    def turns(self, networks: int, example: Recipe, extent: Extent) -> int:
+        """Return how many networks the busiest worker trains of so many: whole groups, if they train side by side."""
+        native = self.engine.name == "native"
+        together = self.engine.side_by_side(example.layout.architecture, extent.side) if native else 1
+        groups = -(-networks // together)
+        return min(networks, -(-groups // self.workers) * together)
 
     def measure(self, example: Recipe, collection: str, extent: Extent, minibatch: int) -> Rates:
         """Time one kind of network with every worker busy."""
@@ -132,7 +139,8 @@ def _time(work: Callable[[], object]) -> float:
     """Return the median time of one call, in seconds, over about MEASURE_S; the first call warms up."""
     work()
     times: list[float] = []
-    while sum(times) < MEASURE_S:
+    end = time.perf_counter() + MEASURE_S
+    while not times or time.perf_counter() < end:
         begun = time.perf_counter()
         work()
         times.append(time.perf_counter() - begun)
@@ -173,9 +181,8 @@ def _cost(params: Params, collection: str, machine: Machine) -> Cost:
     for cohort in cohorts:
         first = cohort[0]
         work = work_of(params, collection, first)
-        rounds = -(-len(cohort) // machine.workers)
         passes += len(cohort) * work.trained
-        seconds += rounds * work.seconds(rates[kind_of(first)]) + work.overhead_s
+        seconds += machine.turns(len(cohort), first, extent) * work.seconds(rates[kind_of(first)]) + work.overhead_s
     kept = len(first.checkpoints)
     checkpoint_bytes = 4 * first.layout.size
     return Cost(

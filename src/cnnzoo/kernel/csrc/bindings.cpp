@@ -1,4 +1,5 @@
-// The module cnnzoo.kernel._native: private, called by engines/native.py alone, which checks and documents.
+// The module cnnzoo.kernel._native: private, called by training/engines/native.py and network/forward.py, which check
+// and document.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -26,6 +27,7 @@ void require(bool holds, const char* what) {
 }
 
 Architecture architecture_of(int image_size, int units, int layers, int classes, const std::string& activation) {
+    require(activation == "relu" || activation == "tanh", "the activation is relu or tanh");
     require(units > 0 && layers > 0 && classes > 0, "a network has units, layers and classes");
     const Architecture architecture{image_size, units, layers, classes,
                                     activation == "tanh" ? Activation::tanh : Activation::relu};

@@ -74,8 +74,8 @@ struct Scores {
 };
 
 // Replaces logits, F each, by their softmax times `share`.
-template <class F, class Scores>
-CNNZOO_FUNCTION void softmax(const Scores& scores, int classes, float share) {
+template <class F, class Table>
+CNNZOO_FUNCTION void softmax(const Table& scores, int classes, float share) {
     F highest = scores.get(0), total{};
     for (int k = 1; k < classes; ++k) highest = highest < scores.get(k) ? scores.get(k) : highest;
     for (int k = 0; k < classes; ++k) scores.set(k, exp_nonpositive<F>(scores.get(k) - highest));
@@ -85,8 +85,8 @@ CNNZOO_FUNCTION void softmax(const Scores& scores, int classes, float share) {
 }
 
 // Replaces logits by the gradient of the mean cross-entropy; `share` is 1 / size of the minibatch.
-template <class F, class Scores>
-CNNZOO_FUNCTION void differentiate_loss(const Scores& scores, int classes, int label, float share) {
+template <class F, class Table>
+CNNZOO_FUNCTION void differentiate_loss(const Table& scores, int classes, int label, float share) {
     softmax<F>(scores, classes, share);
     scores.set(label, scores.get(label) - share);
 }

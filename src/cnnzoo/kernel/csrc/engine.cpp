@@ -17,16 +17,43 @@ namespace {
 
 using std::size_t;
 
-// Narrower networks are faster side by side in the lanes of vectors, if there are enough of them and their channels do
-// not fill vectors by themselves.
-constexpr int narrow = 24, channels_of_vectors = 16;
-
-std::unique_ptr<Passes> passes_of(const Architecture& architecture, size_t networks, bool reference) {
+std::unique_ptr<Passes> single_passes(const Architecture& architecture, bool reference) {
     if (reference) return reference_passes(architecture);
-    if (std::unique_ptr<Passes> passes = fixed_passes(architecture)) return passes;
-    if (architecture.units < narrow && architecture.units % channels_of_vectors && 2 * networks >= lanes) return interleaved_passes(architecture);
-    return tiled_passes(architecture);
+    return has_fixed_passes(architecture) ? fixed_passes(architecture) : tiled_passes(architecture);
 }
+
+// From here on the networks that pass side by side no longer fit the cache.
+constexpr int wide = 24;
+
+// Whether `groups` turns of networks side by side take less time than `singles` turns of single ones. Side by side, a
+// multiply-add of a vector serves one channel of all networks, else up to `lanes` channels of one.
+bool side_by_side_pays(const Architecture& architecture, size_t groups, size_t singles) {
+    if (architecture.units >= wide || has_fixed_passes(architecture)) return false;
+    const size_t units = static_cast<size_t>(architecture.units);
+    return groups * units < singles * ((units + lanes - 1) / lanes);
+}
+
+// How the networks of a cohort pass: in groups of `together` and, what is left of them, one by one.
+class Division {
+    const size_t networks;
+    size_t together = 1;
+    bool rest_together = false;
+
+    size_t whole() const { return networks / together + (rest_together ? 1 : 0); }
+
+  public:
+    Division(const Architecture& architecture, size_t networks, size_t threads, bool reference) : networks(networks) {
+        const auto turns = [&](size_t items) { return (items + threads - 1) / threads; };
+        const size_t groups = (networks + lanes - 1) / lanes;
+        if (!reference && side_by_side_pays(architecture, turns(groups), turns(networks))) together = lanes;
+        const size_t rest = networks % together;
+        rest_together = rest && side_by_side_pays(architecture, 1, rest);
+    }
+
+    size_t items() const { return rest_together ? whole() : whole() + networks % together; }
+    size_t first(size_t item) const { return item < whole() ? item * together : networks - (items() - item); }
+    size_t size(size_t item) const { return item < whole() ? std::min(together, networks - first(item)) : 1; }
+};
 
 // The key and threshold of one step's masks, as training/dropout.py defines them.
 Dropout dropout_at(double rate, const std::uint32_t key[2], std::uint32_t step) {
@@ -103,18 +130,18 @@ struct Rows {
     }
 };
 
-// Calls work(first network, their number, passes) for all groups of networks, on threads.
+// Calls work(first network, their number, passes) for all items of the division of networks, on threads.
 template <class Work>
-bool for_each_group(const Architecture& architecture, size_t networks, bool reference, int threads,
-                    const KeepGoing& keep_going, const Work& work) {
-    if (!networks) return true;
-    const size_t together = static_cast<size_t>(passes_of(architecture, networks, reference)->together());
-    const size_t groups = (networks + together - 1) / together;
-    return spread(groups, threads, keep_going, [&](const auto& take, const std::atomic<bool>& stop) {
-        const std::unique_ptr<Passes> passes = passes_of(architecture, networks, reference);
-        for (size_t group = take(); group < groups; group = take()) {
-            const size_t first = group * together;
-            work(first, std::min(together, networks - first), *passes, stop);
+bool for_each_item(const Architecture& architecture, size_t networks, bool reference, int threads,
+                   const KeepGoing& keep_going, const Work& work) {
+    const Division division(architecture, networks, static_cast<size_t>(std::max(threads, 1)), reference);
+    return spread(division.items(), threads, keep_going, [&](const auto& take, const std::atomic<bool>& stop) {
+        std::unique_ptr<Passes> single, group;
+        for (size_t item = take(); item < division.items(); item = take()) {
+            const size_t size = division.size(item);
+            std::unique_ptr<Passes>& passes = size > 1 ? group : single;
+            if (!passes) passes = size > 1 ? interleaved_passes(architecture) : single_passes(architecture, reference);
+            work(division.first(item), size, *passes, stop);
         }
     });
 }
@@ -141,7 +168,7 @@ bool train(const Cohort& cohort, const Images& images, const Minibatches& miniba
             group.step(passes, batch_at(images, minibatches, step), number, gradients.each.data());
         }
     };
-    return for_each_group(cohort.architecture, cohort.networks, cohort.reference, threads, keep_going, work);
+    return for_each_item(cohort.architecture, cohort.networks, cohort.reference, threads, keep_going, work);
 }
 
 bool evaluate(const Cohort& cohort, const Images& images, int threads, const KeepGoing& keep_going, double* accuracy,
@@ -173,7 +200,7 @@ bool evaluate(const Cohort& cohort, const Images& images, int threads, const Kee
             loss[first + network] = entropy[network] / total + group.penalty(network, layout);
         }
     };
-    return for_each_group(cohort.architecture, cohort.networks, cohort.reference, threads, keep_going, work);
+    return for_each_item(cohort.architecture, cohort.networks, cohort.reference, threads, keep_going, work);
 }
 
 void gradients(const Cohort& cohort, const Images& images, const Minibatches& minibatches, float* gradient) {
@@ -184,7 +211,7 @@ void gradients(const Cohort& cohort, const Images& images, const Minibatches& mi
         Group group(cohort, first, size, count);
         group.gradients(passes, batch_at(images, minibatches, 0), minibatches.first_step, to.data());
     };
-    for_each_group(cohort.architecture, cohort.networks, cohort.reference, 1, [] { return true; }, work);
+    for_each_item(cohort.architecture, cohort.networks, cohort.reference, 1, [] { return true; }, work);
 }
 
 void forward(const Architecture& architecture, const float* weights, size_t networks, const Images& images,
@@ -206,10 +233,12 @@ void forward(const Architecture& architecture, const float* weights, size_t netw
         }
         passes.logits(members.data(), static_cast<int>(size), batch, logits_of.data(), maps_of.data());
     };
-    for_each_group(architecture, networks, reference, 1, [] { return true; }, work);
+    for_each_item(architecture, networks, reference, 1, [] { return true; }, work);
 }
 
-int side_by_side(const Architecture& architecture) { return passes_of(architecture, lanes, false)->together(); }
+int side_by_side(const Architecture& architecture) {
+    return side_by_side_pays(architecture, 1, lanes) ? lanes : 1;
+}
 
 double fma_peak(double seconds, int threads) {
     constexpr int chains = registers == 32 ? 20 : 12, turns = 20000;

@@ -59,7 +59,7 @@ void gradients(const Cohort& cohort, const Images& images, const Minibatches& mi
 void forward(const Architecture& architecture, const float* weights, std::size_t networks, const Images& images,
              bool reference, float* logits, float* maps);
 
-// How many networks pass together in a large cohort.
+// How many networks of a large cohort pass together: `lanes` of narrow ones, one of others.
 int side_by_side(const Architecture& architecture);
 
 // Multiply-adds in registers alone: returns the floating point operations per second of CPU time and thread, at the

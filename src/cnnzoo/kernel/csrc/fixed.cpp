@@ -686,12 +686,13 @@ std::unique_ptr<Passes> passes_of_side(const Architecture& architecture) {
 
 }  // namespace
 
+bool has_fixed_passes(const Architecture& architecture) {
+    return architecture.units == channels && architecture.layers == 3 && architecture.classes <= padded_classes &&
+           (architecture.image_size == 28 || architecture.image_size == 32);
+}
+
 std::unique_ptr<Passes> fixed_passes(const Architecture& architecture) {
-    if (architecture.units != channels || architecture.layers != 3) return nullptr;
-    if (architecture.classes > padded_classes) return nullptr;
-    if (architecture.image_size == 28) return passes_of_side<28>(architecture);
-    if (architecture.image_size == 32) return passes_of_side<32>(architecture);
-    return nullptr;
+    return architecture.image_size == 28 ? passes_of_side<28>(architecture) : passes_of_side<32>(architecture);
 }
 
 }  // namespace cnnzoo

@@ -492,8 +492,6 @@ class InterleavedPasses final : public Passes {
         score.resize(static_cast<size_t>(block * layout.outputs * lanes));
     }
 
-    int together() const override { return lanes; }
-
     void gradients(const Member* members, int count, const Batch& batch, float* const* gradients) override {
         prepare(members, count);
         std::fill(sums.begin(), sums.end(), 0.0f);
@@ -515,7 +513,9 @@ class InterleavedPasses final : public Passes {
                 if (!maps) continue;
                 const InterleavedConvolution& last = layers.back();
                 const ptrdiff_t size = static_cast<ptrdiff_t>(last.shape.positions()) * last.shape.channels;
-                for (ptrdiff_t k = 0; k < size; ++k) maps[lane][i * size + k] = last.map[static_cast<size_t>(k * lanes + lane)];
+                for (ptrdiff_t k = 0; k < size; ++k) {
+                    maps[lane][i * size + k] = last.map[static_cast<size_t>(k * lanes + lane)];
+                }
             }
         }
     }

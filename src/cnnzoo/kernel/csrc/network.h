@@ -1,6 +1,6 @@
 // What the kernels compute: one network on one minibatch. Implemented four times: reference.cpp (plain loops: the
 // definition of every bit), tiled.cpp (fast, any shape), fixed.cpp (the published shape, a little faster) and
-// interleaved.cpp (narrow shapes, many networks at once). The semantics are those of engines/reference.py.
+// interleaved.cpp (narrow shapes, many networks at once). The semantics are those of training/engines/reference.py.
 //
 // The arithmetic, which every implementation keeps to the bit:
 // - A sum is one chain of fused multiply-adds over its terms in the order in which they lie in memory:
@@ -10,7 +10,7 @@
 //                               (of a bias: plain additions).
 // - Dropout's scale 1 / (1 - rate) is not applied to activations but to the kernel of the next layer, once a minibatch,
 //   and to that kernel's gradient; the dense layer reads sums over positions, so its kernel carries 1 / positions too.
-// - exp, tanh and log are those of arithmetic.h. Nothing else is fused: the module is compiled without contraction.
+// - exp, tanh and log are those of elementary.h. Nothing else is fused: the module is compiled without contraction.
 // - Denormal inputs and results of any operation are zero (threads.h).
 // An output belongs to one chain, so who owns outputs needs nobody else's sums: lanes of a vector here, threads of a
 // block on a GPU.
@@ -85,10 +85,8 @@ class Passes {
   public:
     virtual ~Passes() = default;
 
-    // How many networks can pass together; fewer take as long.
-    virtual int together() const = 0;
-
-    // gradients (P) of mean cross-entropy + l2reg * sum(kernel^2), for each of `count` networks.
+    // gradients (P) of mean cross-entropy + l2reg * sum(kernel^2), for each of `count` networks. Side by side, a part of
+    // a group takes as long as a whole one.
     virtual void gradients(const Member* members, int count, const Batch& batch, float* const* gradients) = 0;
 
     // For each of `count` networks: logits (size, classes) and, unless null, the last feature maps (size, positions,
@@ -103,7 +101,6 @@ class SinglePasses : public Passes {
     virtual void logits(const float* weights, const Batch& batch, float* logits, float* maps) = 0;
 
   public:
-    int together() const final { return 1; }
     void gradients(const Member* members, int, const Batch& batch, float* const* gradients) final {
         gradient(*members, batch, *gradients);
     }
@@ -112,7 +109,8 @@ class SinglePasses : public Passes {
     }
 };
 
-// The passes for one shape alone, or nullptr where they do not fit the architecture.
+// The passes for one shape alone: for an architecture that has them.
+bool has_fixed_passes(const Architecture& architecture);
 std::unique_ptr<Passes> fixed_passes(const Architecture& architecture);
 std::unique_ptr<Passes> tiled_passes(const Architecture& architecture);
 std::unique_ptr<Passes> interleaved_passes(const Architecture& architecture);

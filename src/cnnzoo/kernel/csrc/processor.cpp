@@ -11,7 +11,7 @@ bool processor_fits() {
            __builtin_cpu_supports("avx512vl");
 #elif defined(CNNZOO_X86_64_V3)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2");
+           __builtin_cpu_supports("bmi2");  // processors that have these have the rest of the level
 #else
     return true;
 #endif

@@ -21,6 +21,7 @@ CPU_STACK_IMAGES = 512
 GPU_MEMORY_SHARE = 0.8
 """Share of a GPU's free memory that a step may take; the rest is for images and fragmentation."""
 SIDE_BY_SIDE = {"batched": 8, "cuda": 256}
+"""Networks that these engines must train at once to reach their full rate; the reference engine needs one."""
 CLASSES: dict[str, type[Engine]] = {
     "native": NativeEngine,
     "cuda": CudaEngine,
@@ -67,7 +68,7 @@ class EngineChoice:
         return native.peak_rate(architecture, image_size, self.threads) if self.name == "native" else None
 
     def side_by_side(self, architecture: Architecture, image_size: int) -> int:
-        """Return how many networks a worker (a thread, or the whole device) needs at once to show its rate."""
+        """Return how many networks a worker (a thread, or the whole device) must train at once for its full rate."""
         if self.name == "native":
             return native.side_by_side(architecture, image_size)
         return SIDE_BY_SIDE.get(self.name, 1)

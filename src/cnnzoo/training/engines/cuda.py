@@ -1,4 +1,4 @@
-"""The cuda engine: the native engine's arithmetic on an NVIDIA GPU (kernel/csrc/block.cu), a block of threads for each.
+"""The cuda engine: the native engine's arithmetic on an NVIDIA GPU (kernel/csrc/block.cu), a thread block per network.
 
 A network stays in the shared memory of one multiprocessor for a whole call. The kernel is compiled for the cohort's
 shape when the engine is made (by NVRTC through CuPy, which keeps what it compiled), and gives the native engine's bits.
