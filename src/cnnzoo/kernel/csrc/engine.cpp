@@ -25,15 +25,11 @@ std::unique_ptr<Passes> single_passes(const Architecture& architecture, bool ref
 // From here on the networks that pass side by side no longer fit the cache.
 constexpr int wide = 24;
 
-// Whether `groups` turns of networks side by side take less time than `singles` turns of single ones. Side by side, a
-// multiply-add of a vector serves one channel of all networks, else up to `lanes` channels of one.
-bool side_by_side_pays(const Architecture& architecture, size_t groups, size_t singles) {
-    if (architecture.units >= wide || has_fixed_passes(architecture)) return false;
-    const size_t units = static_cast<size_t>(architecture.units);
-    return groups * units < singles * ((units + lanes - 1) / lanes);
+bool is_narrow(const Architecture& architecture) {
+    return architecture.units < wide && !has_fixed_passes(architecture);
 }
 
-// How the networks of a cohort pass: in groups of `together` and, what is left of them, one by one.
+// How the networks of a cohort pass: in groups of `together` and, what is left of them, as a smaller group or one by one.
 class Division {
     const size_t networks;
     size_t together = 1;
@@ -43,11 +39,17 @@ class Division {
 
   public:
     Division(const Architecture& architecture, size_t networks, size_t threads, bool reference) : networks(networks) {
-        const auto turns = [&](size_t items) { return (items + threads - 1) / threads; };
-        const size_t groups = (networks + lanes - 1) / lanes;
-        if (!reference && side_by_side_pays(architecture, turns(groups), turns(networks))) together = lanes;
-        const size_t rest = networks % together;
-        rest_together = rest && side_by_side_pays(architecture, 1, rest);
+        if (reference || !is_narrow(architecture)) return;
+        // Side by side, a multiply-add of a vector serves one channel of all networks, else up to `lanes` of one.
+        const size_t group_time = static_cast<size_t>(architecture.units), single_time = (group_time + lanes - 1) / lanes;
+        const size_t groups = networks / lanes, rest = networks % lanes;
+        const auto share = [&](size_t items) { return (items + threads - 1) / threads; };  // of the busiest thread
+        const size_t all_singly = share(networks) * single_time;
+        const size_t in_groups = share(groups + (rest ? 1 : 0)) * group_time;
+        const size_t rest_singly = std::max(share(groups) * group_time, share(groups * group_time + rest * single_time));
+        if (all_singly <= std::min(in_groups, rest_singly)) return;
+        together = lanes;
+        rest_together = rest && in_groups < rest_singly;
     }
 
     size_t items() const { return rest_together ? whole() : whole() + networks % together; }
@@ -237,7 +239,7 @@ void forward(const Architecture& architecture, const float* weights, size_t netw
 }
 
 int side_by_side(const Architecture& architecture) {
-    return side_by_side_pays(architecture, 1, lanes) ? lanes : 1;
+    return Division(architecture, lanes, 1, false).size(0) > 1 ? lanes : 1;
 }
 
 double fma_peak(double seconds, int threads) {
