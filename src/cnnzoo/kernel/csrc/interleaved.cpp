@@ -99,11 +99,12 @@ CNNZOO_INLINE void sum_tile(const Product& product, const Pattern& pattern, cons
     finish(sums);
 }
 
-// Calls f(Constant<outputs>, outputs of a tile) until all outputs had their turn; the last tile may repeat the last.
+// Calls f(Constant<outputs>, outputs of a tile) until the first `count` outputs had their turn; the last tile may repeat
+// the last of them.
 template <int outputs, class F>
-CNNZOO_INLINE void in_tiles(const Pattern& pattern, F&& f) {
+CNNZOO_INLINE void in_tiles(const Pattern& pattern, size_t count, F&& f) {
     const Pattern::Output* at = pattern.outputs.data();
-    const Pattern::Output* end = at + pattern.outputs.size();
+    const Pattern::Output* end = at + count;
     const auto tile = [&](auto count) CNNZOO_LAMBDA {
         const Pattern::Output* output[count];
         unroll<count>([&](auto n) CNNZOO_LAMBDA { output[n] = at + n < end ? at + n : end - 1; });
@@ -124,15 +125,17 @@ struct Masks {
 struct InterleavedConvolution {
     const Convolution shape;
     const bool first_layer;
+    const int images;            // of a block
     const ptrdiff_t position;    // floats of a position of the map
     const ptrdiff_t image_size;  // floats of an image's map: an even number of positions
-    Pattern forward;
-    std::vector<Pattern> backward;
+    Pattern forward;                // of one image
+    std::vector<Pattern> backward;  // of a block of images, one image after the other
     Buffer map, delta;
 
-    InterleavedConvolution(const Convolution& shape, bool first_layer, int images)
+    InterleavedConvolution(const Convolution& shape, const InterleavedConvolution* below, int images)
         : shape(shape),
-          first_layer(first_layer),
+          first_layer(!below),
+          images(images),
           position(static_cast<ptrdiff_t>(shape.channels) * lanes),
           image_size((shape.positions() + 1) / 2 * 2 * position),
           map(static_cast<size_t>(images * image_size)),
@@ -147,11 +150,11 @@ struct InterleavedConvolution {
             const int input = real / shape.side * step * shape.in_side + real % shape.side * step;
             forward.outputs.push_back({input * in_position(), at * position, at});
         }
-        if (!first_layer) find_backward();
+        if (below) find_backward(below->image_size);
     }
 
     // Inputs by what sees them. The last row and column of an even side are seen by no output: their gradient stays zero.
-    void find_backward() {
+    void find_backward(ptrdiff_t below_size) {
         const int seen = step * shape.side + 1;
         for (int y = 0; y < seen; ++y) {
             for (int x = 0; x < seen; ++x) {
@@ -172,6 +175,15 @@ struct InterleavedConvolution {
                 auto found = std::find_if(backward.begin(), backward.end(), same);
                 if (found == backward.end()) found = backward.insert(found, Pattern{terms, {}});
                 found->outputs.push_back({from * position, at * in_position(), at});
+            }
+        }
+        for (Pattern& pattern : backward) {
+            const std::vector<Pattern::Output> first = pattern.outputs;
+            for (int image = 1; image < images; ++image) {
+                for (const Pattern::Output& output : first) {
+                    const ptrdiff_t input = output.input + image * image_size, to = output.output + image * below_size;
+                    pattern.outputs.push_back({input, to, output.position});
+                }
             }
         }
     }
@@ -201,7 +213,7 @@ __attribute__((noinline)) void convolve(InterleavedConvolution& layer, const flo
     in_channels(shape.channels, [&](int channel, auto channels) CNNZOO_LAMBDA {
         Vec from[channels];
         unroll<channels>([&](auto k) CNNZOO_LAMBDA { from[k] = load(bias + (channel + k) * lanes); });
-        in_tiles<outputs_of_tile(channels)>(layer.forward, [&](auto outputs, auto& output) CNNZOO_LAMBDA {
+        in_tiles<outputs_of_tile(channels)>(layer.forward, layer.forward.outputs.size(), [&](auto outputs, auto& output) CNNZOO_LAMBDA {
             const auto finish = [&](auto& sums) CNNZOO_LAMBDA {
                 float* to = out + output[0]->output + channel * lanes;
                 const int first = output[0]->position / 2 * shape.channels + channel;
@@ -233,25 +245,24 @@ template <Activation activation>
 __attribute__((noinline)) void input_gradient(InterleavedConvolution& layer, const float* weights, int images,
                                               InterleavedConvolution& below) {
     const Vec zeros[most_channels] = {};
+    const Product product{layer.delta.data(), weights, layer.shape.channels, lanes, layer.position};
     for (const Pattern& pattern : layer.backward) {
+        const size_t count = pattern.outputs.size() / static_cast<size_t>(layer.images) * static_cast<size_t>(images);
         in_channels(below.shape.channels, [&](int channel, auto channels) CNNZOO_LAMBDA {
-            for (int image = 0; image < images; ++image) {
-                const Product product{layer.delta_of(image), weights, layer.shape.channels, lanes, layer.position};
-                const float* map = below.map_of(image) + channel * lanes;
-                float* delta = below.delta_of(image) + channel * lanes;
-                in_tiles<outputs_of_tile(channels)>(pattern, [&](auto outputs, auto& output) CNNZOO_LAMBDA {
-                    const auto finish = [&](auto& sums) CNNZOO_LAMBDA {
-                        unroll<outputs>([&](auto n) CNNZOO_LAMBDA {
-                            const ptrdiff_t at = output[n]->output;
-                            unroll<channels>([&](auto k) CNNZOO_LAMBDA {
-                                const Vec after = load(map + at + k * lanes);
-                                store(delta + at + k * lanes, before_activation(activation, after, sums[n][k]));
-                            });
+            const float* map = below.map.data() + channel * lanes;
+            float* delta = below.delta.data() + channel * lanes;
+            in_tiles<outputs_of_tile(channels)>(pattern, count, [&](auto outputs, auto& output) CNNZOO_LAMBDA {
+                const auto finish = [&](auto& sums) CNNZOO_LAMBDA {
+                    unroll<outputs>([&](auto n) CNNZOO_LAMBDA {
+                        const ptrdiff_t at = output[n]->output;
+                        unroll<channels>([&](auto k) CNNZOO_LAMBDA {
+                            const Vec after = load(map + at + k * lanes);
+                            store(delta + at + k * lanes, before_activation(activation, after, sums[n][k]));
                         });
-                    };
-                    sum_tile<false, channels, outputs>(product, pattern, output, zeros, channel, finish);
-                });
-            }
+                    });
+                };
+                sum_tile<false, channels, outputs>(product, pattern, output, zeros, channel, finish);
+            });
         });
     }
 }
@@ -485,7 +496,10 @@ class InterleavedPasses final : public Passes {
   public:
     explicit InterleavedPasses(const Architecture& architecture)
         : shape(architecture), layout(architecture), block(images_of_block(architecture.units)) {
-        for (const Convolution& layer : layout.convolutions) layers.emplace_back(layer, layers.empty(), block);
+        layers.reserve(layout.convolutions.size());
+        for (const Convolution& layer : layout.convolutions) {
+            layers.emplace_back(layer, layers.empty() ? nullptr : &layers.back(), block);
+        }
         scaled.resize(layout.count * lanes);
         sums.resize(layout.count * lanes);
         pooled.resize(static_cast<size_t>(block * layout.inputs * lanes));
