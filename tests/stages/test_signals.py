@@ -15,10 +15,10 @@ from small_project import ALPHA, SmallProject
 
 pytestmark = pytest.mark.slow
 LONG = {
-    "recipes.epochs": 100,
+    "recipes.epochs": 400,
     "recipes.train_fraction": {"choice": [1.0]},
     "recipes.activation": {"choice": ["tanh"]},
-    "runtime.resume_interval_s": 0.5,
+    "runtime.resume_interval_s": 0.3,
 }
 """One cohort that trains for some seconds; its first resume point says that it is under way."""
 SLURM = {
