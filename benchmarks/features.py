@@ -6,20 +6,19 @@ The published way (dnn_predict_accuracy.ipynb in google-research): np.apply_alon
 and np.mean for each of the 8 tensors, one core. Ours: cnnzoo.features.compute from a memory map, all cores; correctness
 is checked first. CPU time is that of all threads: on a machine that others use too, it says more than the clock.
 
-Measured on a virtual machine with 2 cores of an Intel Xeon (AVX-512), Python 3.11, NumPy 2.4.6, 8,192 rows in the page
-cache, fastest and slowest of 5 rounds, while compilers kept one core busy, so that two threads had one core:
-    published                  486 to  585 us a row, CPU  484 to  549
-    ours, 1 thread              22 to   25 us a row, CPU   22 to   25: 22 times the published rate
-    ours, 2 threads             22 to   24 us a row, CPU   22 to   24
-    wspectra, 4 layers         120 to  131 us a row, CPU  120 to  131
-    wchannels, 4 layers         28 to   30 us a row, CPU   28 to   30
-    wproducts, 4 layers        108 to  114 us a row, CPU  108 to  114
-    probes, relu networks      824 to  846 us a row, CPU  835 to  845: 1,210 networks/s
-    probes, tanh networks      842 to  858 us a row, CPU  854 to  867: 1,190 networks/s
+Measured on a virtual machine with 2 cores of an Intel Xeon (AVX-512), Python 3.11, NumPy 2.4.6, 4,096 rows in the page
+cache, fastest and slowest of 5 rounds, nothing else running:
+    published                  540 to  547 us a row, CPU  539 to  547
+    ours, 1 thread              25 to   27 us a row, CPU   25 to   27: 22 times the published rate
+    ours, 2 threads             15 to   16 us a row, CPU   27 to   28: 37 times
+    wspectra, 4 layers         116 to  133 us a row, CPU  188 to  197
+    wchannels, 4 layers         20 us a row,         CPU   35 to   37
+    wproducts, 4 layers         96 to  102 us a row, CPU  156 to  165
+    probes, relu networks      334 to  355 us a row, CPU  566 to  582: 3,000 networks/s
+    probes, tanh networks      363 to  375 us a row, CPU  627 to  642: 2,750 networks/s
 With BLAS, LAPACK and the libraries' functions, whose bits depend on the processor, the same machine took 19 us of CPU
-time a row (statistics), 94 (wspectra), 19 (wchannels), 66 (wproducts) and 733 (probes). With both cores free two
-threads make the statistics in 11 us, but spectra and products gain little from the second: their operations are short,
-and Python lets one thread at a time start one.
+time a row (statistics), 94 (wspectra), 19 (wchannels), 66 (wproducts) and 733 (probes), beside other work. Spectra and
+products gain little from the second thread: their operations are short, and Python lets one thread at a time start one.
 What the sets are worth: CatBoost (500 trees), final accuracies of 512 networks on mnist5k, two 4-fold validations split
 by network: wstats of 4 layers R2 .939, tau .791; with wspectra .951, .811; probes alone .968, .868; wstats and probes
 .974, .874.
