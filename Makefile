@@ -34,7 +34,7 @@ check: $(VENV)/installed ## Check style and types and run the fast tests: about 
 	$(MAKE) --no-print-directory lint types
 	python -m pytest -n auto -m "not slow"
 
-faults: $(VENV)/installed ## Put 870 faults in, one at a time, and see that the tests notice (about an hour); ONLY="name ..." picks some
+faults: $(VENV)/installed ## Put 871 faults in, one at a time, and see that the tests notice (about an hour); ONLY="name ..." picks some
 	PYTHONPATH=tests python -m faults $(ONLY)
 
 lint: $(VENV)/installed ## Check style
